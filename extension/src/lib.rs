@@ -1,0 +1,1 @@
+//! Spock: multi-master replication for PostgreSQL.

@@ -1,0 +1,1 @@
+//! Clusters of real servers for tests and the demo.

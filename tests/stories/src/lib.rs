@@ -1,0 +1,1 @@
+//! Scenarios on real servers, one behaviour a test.

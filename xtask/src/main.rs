@@ -1,0 +1,2 @@
+//! The front door: from a PostgreSQL major to an installed, tested server with the extension.
+fn main() {}
