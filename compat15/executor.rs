@@ -1,0 +1,1 @@
+//! Executor and table access on PostgreSQL 15.

@@ -1,0 +1,1 @@
+//! Processes, latches, signals and shared memory on PostgreSQL 15.

@@ -1,0 +1,1 @@
+//! Output plugin and logical decoding on PostgreSQL 18.

@@ -1,0 +1,1 @@
+//! Subscriber: messages to rows. One remote transaction is one local transaction.

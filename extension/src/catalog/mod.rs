@@ -1,0 +1,1 @@
+//! Rows of our own tables as Rust structs; no policy.

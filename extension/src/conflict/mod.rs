@@ -1,0 +1,1 @@
+//! Conflicts as they are recorded and counted. Who wins is decided by `spock_core::merge`.

@@ -1,0 +1,121 @@
+//! What is entered and left: transactions, snapshots, memory contexts. For workers, which have no portal above them.
+
+use pgrx::pg_sys;
+
+/// A transaction of this worker. Values that live inside it borrow it.
+///
+/// On ERROR: Drop does nothing while a panic unwinds; whoever catches the error aborts the transaction
+/// ([`crate::pg::attempt::attempt`] does). Dropped without [`Txn::commit`] otherwise, it is rolled back.
+#[must_use]
+pub struct Txn {
+    committed: bool,
+}
+
+impl Txn {
+    /// Starts a transaction. The caller is a worker outside any transaction.
+    pub fn begin() -> Self {
+        // SAFETY: on the main thread of a backend; an ERROR unwinds.
+        unsafe { pg_sys::StartTransactionCommand() }
+        Self { committed: false }
+    }
+
+    /// Whether this backend is in a transaction now, ours or an outer one.
+    pub fn is_open() -> bool {
+        // SAFETY: reads backend-local state.
+        unsafe { pg_sys::IsTransactionState() }
+    }
+
+    /// Commits. Errors of deferred triggers and of the commit itself are raised.
+    pub fn commit(mut self) {
+        // SAFETY: `begin` started exactly one transaction; an ERROR unwinds with `committed` false and no rollback here.
+        unsafe { pg_sys::CommitTransactionCommand() }
+        self.committed = true;
+    }
+}
+
+impl Drop for Txn {
+    fn drop(&mut self) {
+        if self.committed || std::thread::panicking() {
+            return;
+        }
+        // SAFETY: the transaction is open; abort does not raise in normal operation.
+        unsafe { pg_sys::AbortCurrentTransaction() }
+    }
+}
+
+/// A snapshot on the server's stack of active snapshots.
+///
+/// On ERROR: Drop does nothing. Abort pops the snapshot stack.
+#[must_use]
+pub struct ActiveSnapshot(());
+
+impl ActiveSnapshot {
+    /// Pushes a fresh snapshot of the current transaction.
+    pub fn push() -> Self {
+        // SAFETY: inside a transaction; an ERROR unwinds before anything was pushed.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) }
+        Self(())
+    }
+}
+
+impl Drop for ActiveSnapshot {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        // SAFETY: `push` put exactly one snapshot on the stack, and scopes nest, so the top one is ours.
+        unsafe { pg_sys::PopActiveSnapshot() }
+    }
+}
+
+/// A named memory context that is reset by its owner, under the process's top context.
+pub struct MemoryContext(pg_sys::MemoryContext);
+
+impl MemoryContext {
+    /// Makes a context that lives as long as the process. `name` shows in the server's memory dumps.
+    pub fn for_process(name: &'static core::ffi::CStr) -> Self {
+        // SAFETY: TopMemoryContext exists in every backend; the name is static, as the server keeps the pointer.
+        let raw = unsafe {
+            pg_sys::AllocSetContextCreateInternal(
+                pg_sys::TopMemoryContext,
+                name.as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            )
+        };
+        Self(raw)
+    }
+
+    /// Frees everything that was allocated in it.
+    pub fn reset(&self) {
+        // SAFETY: the context is ours and lives as long as the process.
+        unsafe { pg_sys::MemoryContextReset(self.0) }
+    }
+
+    /// Makes it the current context until the guard is dropped.
+    pub fn enter(&self) -> MemoryScope {
+        // SAFETY: a live context; the previous one is put back by the guard.
+        let previous = unsafe {
+            let previous = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = self.0;
+            previous
+        };
+        MemoryScope { previous }
+    }
+}
+
+/// C allocates in the entered context while this lives.
+///
+/// On ERROR: still runs. It sets one global and cannot raise; the catcher sets the context again anyway.
+#[must_use]
+pub struct MemoryScope {
+    previous: pg_sys::MemoryContext,
+}
+
+impl Drop for MemoryScope {
+    fn drop(&mut self) {
+        // SAFETY: the previous context outlives this scope, because scopes nest.
+        unsafe { pg_sys::CurrentMemoryContext = self.previous }
+    }
+}

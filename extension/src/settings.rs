@@ -1,0 +1,1 @@
+//! Every setting: name, unit, default, range, reason; typed getters.

@@ -1,0 +1,1 @@
+//! Processes: supervisor, manager, apply worker; the shared table of who runs.
