@@ -1,0 +1,96 @@
+//! The only place that waits: probe, pause shortly, probe again, until a deadline.
+//!
+//! **Invariant:** nobody else pauses. A test that wants to wait says for what, and gets an error when it does not come.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::MeshError;
+
+/// First pause between two probes. Most things that tests wait for happen within a few milliseconds.
+const PAUSE_MS_MIN: u64 = 5;
+/// Longest pause between two probes: short against any deadline, long enough not to load the machine.
+const PAUSE_MS_MAX: u64 = 100;
+
+/// A point in time after which waiting is a failure.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    started: Instant,
+    limit: Duration,
+}
+
+impl Deadline {
+    /// `seconds` from now.
+    pub fn in_seconds(seconds: u64) -> Self {
+        Self { started: Instant::now(), limit: Duration::from_secs(seconds) }
+    }
+
+    /// What a story gives any one event: generous for a loaded two-core machine, short enough for a person.
+    pub fn story() -> Self {
+        Self::in_seconds(60)
+    }
+
+    /// Time passed since the deadline was set.
+    pub fn waited(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Is it over?
+    pub fn passed(&self) -> bool {
+        self.waited() >= self.limit
+    }
+}
+
+/// What a probe found.
+#[derive(Debug)]
+pub enum Probe<T> {
+    /// The awaited thing happened.
+    Ready(T),
+    /// Not yet; the words go into the error when the deadline passes.
+    NotYet(String),
+}
+
+/// Calls `probe` until it is ready, it fails, or `deadline` passes. `what` completes "waited for".
+pub fn wait_until<T>(
+    deadline: Deadline,
+    what: &str,
+    mut probe: impl FnMut() -> Result<Probe<T>, MeshError>,
+) -> Result<T, MeshError> {
+    let mut pause_ms = PAUSE_MS_MIN;
+    loop {
+        // Asked before the probe: something that became ready during the last pause still counts.
+        let over = deadline.passed();
+        match probe()? {
+            Probe::Ready(value) => return Ok(value),
+            Probe::NotYet(last) if over => {
+                return Err(MeshError::Deadline { what: what.to_owned(), waited: deadline.waited(), last });
+            }
+            Probe::NotYet(_) => {
+                thread::park_timeout(Duration::from_millis(pause_ms));
+                pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_that_becomes_ready_ends_the_wait() {
+        let mut calls = 0;
+        let got = wait_until(Deadline::in_seconds(10), "three calls", || {
+            calls += 1;
+            Ok(if calls == 3 { Probe::Ready(calls) } else { Probe::NotYet(format!("{calls} calls")) })
+        });
+        assert_eq!(got.expect("ready"), 3);
+    }
+
+    #[test]
+    fn a_passed_deadline_says_what_was_seen_last() {
+        let error = wait_until::<()>(Deadline::in_seconds(0), "rain", || Ok(Probe::NotYet("sun".into())));
+        let text = error.expect_err("never ready").to_string();
+        assert!(text.contains("rain") && text.contains("sun"), "{text}");
+    }
+}
