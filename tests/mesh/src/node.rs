@@ -29,6 +29,28 @@ const FAKETIME: [&str; 3] = [
     "/usr/lib64/faketime/libfaketime.so.1",
 ];
 
+/// The wall clock that a server sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Clock {
+    #[default]
+    Real,
+    /// Seconds ahead (or behind) of the real one, going on.
+    Moved(i64),
+    /// Standing still at a time in UTC, `YYYY-MM-DD HH:MM:SS`.
+    Frozen(String),
+}
+
+impl Clock {
+    /// What libfaketime is told.
+    fn faketime(&self) -> Option<String> {
+        match self {
+            Self::Real => None,
+            Self::Moved(offset_s) => Some(format!("{offset_s:+}")),
+            Self::Frozen(at) => Some(at.clone()),
+        }
+    }
+}
+
 /// How to end a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -59,7 +81,7 @@ pub struct Node {
     port: u16,
     options: NodeOptions,
     settings: Mutex<BTreeMap<String, String>>,
-    clock_offset_s: Mutex<i64>,
+    clock: Mutex<Clock>,
     child: Mutex<Option<Child>>,
     session: Mutex<Option<Session>>,
 }
@@ -83,7 +105,7 @@ impl Node {
             port: free_port()?,
             options,
             settings: Mutex::new(settings),
-            clock_offset_s: Mutex::new(0),
+            clock: Mutex::new(Clock::Real),
             child: Mutex::new(None),
             session: Mutex::new(None),
         };
@@ -147,10 +169,18 @@ impl Node {
         self.write_settings()
     }
 
-    /// Moves the clock that the server will see from its next start on; `false` when this machine has no libfaketime.
+    /// Moves the clock that the server will see from its next start on; 0 gives it the real one back. `false` when this
+    /// machine has no libfaketime.
     pub fn move_clock(&self, offset_s: i64) -> bool {
-        *lock(&self.clock_offset_s) = offset_s;
+        *lock(&self.clock) = if offset_s == 0 { Clock::Real } else { Clock::Moved(offset_s) };
         offset_s == 0 || faketime().is_some()
+    }
+
+    /// Lets the clock that the server will see from its next start on stand still at a time in UTC, given as
+    /// `YYYY-MM-DD HH:MM:SS`. `false` when this machine has no libfaketime.
+    pub fn freeze_clock(&self, at: &str) -> bool {
+        *lock(&self.clock) = Clock::Frozen(at.to_owned());
+        faketime().is_some()
     }
 
     /// Starts the server and waits until it takes connections.
@@ -165,11 +195,9 @@ impl Node {
             // Ctrl-C in the terminal is for us, not for a server that is to stay.
             command.process_group(0);
         }
-        let offset_s = *lock(&self.clock_offset_s);
-        if let Some(library) = faketime().filter(|_| offset_s != 0) {
+        if let (Some(clock), Some(library)) = (lock(&self.clock).faketime(), faketime()) {
             // Only the wall clock moves: time-outs of the server run on the monotonic one.
-            command.env("LD_PRELOAD", library).env("FAKETIME", format!("{offset_s:+}"));
-            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            command.env("LD_PRELOAD", library).env("FAKETIME", clock).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
         let line = process::command_line(&command);
         let child =

@@ -137,4 +137,10 @@ impl Node {
     pub fn start_again(&self) {
         must(self.start());
     }
+
+    /// Stops the server as an operator would, and starts it again.
+    #[track_caller]
+    pub fn restart_fast(&self) {
+        must(self.restart(Stop::Fast));
+    }
 }

@@ -1,0 +1,15 @@
+//! All stories. A file is a topic, a test is one behaviour, and its name says what is true afterwards.
+
+mod clock;
+mod columns;
+mod conflicts;
+mod crash;
+mod errors;
+mod mesh;
+mod pause;
+mod removal;
+mod requirements;
+mod sets;
+mod two_way;
+mod values;
+mod workers;
