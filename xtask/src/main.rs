@@ -1,2 +1,73 @@
 //! The front door: from a PostgreSQL major to an installed, tested server with the extension.
-fn main() {}
+//!
+//! In reading order: [`args`] is what was typed, [`target`] what will be done, [`step`] decides which steps run, [`server`]
+//! and [`extension`] are the two pipelines. Under them [`obtain`], [`archive`], [`patchset`], [`symbols`] do the work, and
+//! [`child`], [`files`], [`stamp`], [`digest`] keep it whole. [`say`] speaks, [`exit`] ends.
+//!
+//! **Invariants.** stdout is data, stderr everything else. Every failure leaves through [`exit::Failure`], with an exit code
+//! and, where there is one, a way out.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod archive;
+mod args;
+mod child;
+mod command;
+mod cx;
+mod digest;
+mod exit;
+mod extension;
+mod files;
+mod major;
+mod obtain;
+mod patchset;
+mod pins;
+mod say;
+mod server;
+mod stamp;
+mod step;
+mod symbols;
+mod system;
+mod target;
+
+use args::{Cli, Command};
+use cx::Cx;
+use exit::{Exit, Failure, Result};
+use say::{Event, Say, Voice};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let voice = Voice::choose(cli.common.json);
+    let say = Say::new(voice, cli.common.verbose);
+    match run(cli, say) {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => {
+            report(&Say::new(voice, false), &failure);
+            failure.exit().into()
+        }
+    }
+}
+
+fn run(cli: Cli, say: Say) -> Result<()> {
+    child::watch_for_interrupts()?;
+    let cx = Cx::new(cli.common, say)?;
+    match cli.command {
+        Command::Build(args) => args.run(&cx),
+        Command::Fetch(args) => args.run(&cx),
+        Command::Patch(args) => args.run(&cx),
+        Command::Server(args) => args.run(&cx),
+        Command::Extension(args) => args.run(&cx),
+        Command::Doctor(args) => args.run(&cx),
+    }
+}
+
+fn report(say: &Say, failure: &Failure) {
+    let (message, hint) = (failure.to_string(), failure.hint());
+    say.event(Event::Failed { message: &message, hint: &hint, exit_code: failure.exit() as u8 });
+    say.stderr(&format!("error: {message}"));
+    if !hint.is_empty() {
+        say.stderr(&format!("hint: {hint}"));
+    }
+}

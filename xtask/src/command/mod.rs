@@ -1,0 +1,8 @@
+//! The commands, one file each, in the order in which they build on each other.
+
+pub mod build;
+pub mod doctor;
+pub mod extension;
+pub mod fetch;
+pub mod patch;
+pub mod server;

@@ -1,0 +1,298 @@
+//! The extension's pipeline: stage, build, check symbols, install.
+//!
+//! **Invariants.** What is built is the staged tree, which holds nothing of other majors. One cargo target directory per
+//! major and kind: bindings depend on the server's headers. An installed library is replaced, never written into: a server
+//! may have it loaded.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use crate::child::Child;
+use crate::cx::Cx;
+use crate::digest::{Digest, files_below};
+use crate::exit::{Failure, Result};
+use crate::files;
+use crate::say::Progress;
+use crate::server::store_key;
+use crate::stamp::{Inputs, stamp_of};
+use crate::step::Step;
+use crate::symbols;
+use crate::target::{Places, Target};
+
+/// The first rustc that pgrx's manifests accept; it compiles on older ones too.
+const PGRX_RUSTC: (u32, u32) = (1, 96);
+/// Directories that are no source.
+const NOT_SOURCE: [&str; 2] = ["target", "fuzz"];
+
+/// The steps that put the extension into `target`'s server.
+pub fn steps<'a>(cx: &'a Cx, target: &'a Target) -> Result<Vec<Step<'a>>> {
+    let compat = target.major.compat();
+    let mut inputs = Inputs::default();
+    for tree in ["core", "extension", &compat] {
+        let dir = cx.root.join(tree);
+        if !dir.is_dir() {
+            return Err(Failure::usage(format!("{} is not there", dir.display()), "restore the checkout"));
+        }
+        inputs = inputs.with(tree, Digest::of_tree(&dir, &NOT_SOURCE)?);
+    }
+    for file in ["Cargo.toml", "Cargo.lock"] {
+        inputs = inputs.with(file, Digest::of_file(&cx.root.join(file))?);
+    }
+    let rustc = cx.ask("rustc", &["--version"])?;
+    let inputs = inputs.with("rustc", rustc.trim());
+    let built = inputs.clone().with("server", store_key(target));
+    let name = |step: &str| format!("{}: {step}", target.label());
+    Ok(vec![
+        Step {
+            name: name("stage"),
+            inputs,
+            outputs: vec![target.dirs.stage()],
+            stamp: stamp_of(&target.dirs.base, "stage"),
+            work: Box::new(move |_| stage(cx, target)),
+        },
+        Step {
+            name: name("extension"),
+            inputs: built,
+            outputs: vec![library(target)],
+            stamp: stamp_of(&target.dirs.base, "extension"),
+            work: Box::new(move |progress| {
+                let places = Places::ask(cx, &target.pg_config())?;
+                writable(&places)?;
+                build(cx, target, &places, &rustc, progress)?;
+                check_symbols(target, &places)?;
+                install(target, &places)
+            }),
+        },
+    ])
+}
+
+fn library(target: &Target) -> PathBuf {
+    target.dirs.cargo().join("release/libspock.so")
+}
+
+/// Makes the staged tree equal to the sources. Unchanged files keep their times, so cargo rebuilds only what changed.
+fn stage(cx: &Cx, target: &Target) -> Result<()> {
+    let stage = target.dirs.stage();
+    let mut wanted = Vec::new();
+    for tree in ["core", "extension", &target.major.compat()] {
+        for file in files_below(&cx.root.join(tree), &NOT_SOURCE)? {
+            let name = file.strip_prefix(&cx.root).unwrap_or(&file).to_owned();
+            let content = fs::read(&file).map_err(Failure::io("read", &file))?;
+            wanted.push((name, content));
+        }
+    }
+    for (name, content) in &mut wanted {
+        if name == Path::new("extension/Cargo.toml") {
+            let text = String::from_utf8_lossy(content)
+                .replace("default = [\"pg17\"]", &format!("default = [\"{}\"]", target.major.feature()));
+            *content = text.into_bytes();
+        }
+    }
+    let manifest = cx.root.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).map_err(Failure::io("read", &manifest))?;
+    wanted.push(("Cargo.toml".into(), staged_manifest(&text)?.into_bytes()));
+    let lock = cx.root.join("Cargo.lock");
+    wanted.push(("Cargo.lock".into(), fs::read(&lock).map_err(Failure::io("read", &lock))?));
+    sync(&stage, &wanted)
+}
+
+/// The workspace's manifest with only the crates that are staged.
+fn staged_manifest(text: &str) -> Result<String> {
+    let bad = |why: String| Failure::failed(format!("Cargo.toml: {why}"), "");
+    let mut manifest: toml::Table = text.parse().map_err(|e: toml::de::Error| bad(e.to_string()))?;
+    let workspace =
+        manifest.get_mut("workspace").and_then(toml::Value::as_table_mut).ok_or_else(|| bad("no workspace".into()))?;
+    workspace.insert("members".into(), vec!["core", "extension"].into());
+    workspace.remove("default-members");
+    workspace.remove("exclude");
+    if let Some(dependencies) = workspace.get_mut("dependencies").and_then(toml::Value::as_table_mut) {
+        dependencies.retain(|_, value| match value.get("path").and_then(toml::Value::as_str) {
+            Some(path) => path == "core",
+            None => true,
+        });
+    }
+    if let Some(dev) = manifest.get_mut("profile").and_then(|p| p.get_mut("dev")).and_then(toml::Value::as_table_mut) {
+        dev.remove("package");
+    }
+    toml::to_string(&manifest).map_err(|e| bad(e.to_string()))
+}
+
+fn sync(stage: &Path, wanted: &[(PathBuf, Vec<u8>)]) -> Result<()> {
+    files::make_dir(stage)?;
+    for old in files_below(stage, &[])? {
+        let name = old.strip_prefix(stage).unwrap_or(&old);
+        if !wanted.iter().any(|(wanted, _)| wanted == name) {
+            files::remove_if_there(&old)?;
+        }
+    }
+    for (name, content) in wanted {
+        let path = stage.join(name);
+        if !fs::read(&path).is_ok_and(|old| old == *content) {
+            files::write_whole(&path, content)?;
+        }
+    }
+    Ok(())
+}
+
+fn writable(places: &Places) -> Result<()> {
+    for dir in [&places.pkglib, &places.share.join("extension")] {
+        let probe = files::beside(&dir.join("probe"));
+        fs::write(&probe, b"").map_err(Failure::io("write into", dir))?;
+        files::remove_if_there(&probe)?;
+    }
+    Ok(())
+}
+
+fn build(cx: &Cx, target: &Target, places: &Places, rustc: &str, progress: &Progress<'_>) -> Result<()> {
+    forget_stale_bindings(cx, target, progress)?;
+    let flags =
+        ["-Lnative=".to_owned() + &places.lib.to_string_lossy(), format!("-Clink-arg=-Wl,-rpath,{}", rpath(places))];
+    let log = target.dirs.log("extension");
+    let mut child = cargo(cx, &target.dirs.stage(), &log)
+        .args(["build", "--release", "-p", "spock", "--no-default-features", "--features", &target.major.feature()])
+        .args(["--target-dir".into(), target.dirs.cargo().into_os_string()])
+        .args(["--jobs".to_owned(), cx.jobs().to_string()])
+        .env("PGRX_PG_CONFIG_PATH", target.pg_config())
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    if older_than_pgrx_wants(rustc) {
+        child = child.args(["--ignore-rust-version"]);
+    }
+    child.run(progress)
+}
+
+/// Cargo, with `--offline` when no socket may be opened.
+pub fn cargo(cx: &Cx, dir: &Path, log: &Path) -> Child {
+    let child = Child::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), dir, log);
+    if cx.flags.offline { child.env("CARGO_NET_OFFLINE", "true") } else { child }
+}
+
+/// Bindings are made again when a variable changes, not when headers under the same prefix do: see to that here.
+fn forget_stale_bindings(cx: &Cx, target: &Target, progress: &Progress<'_>) -> Result<()> {
+    let marker = target.dirs.cargo().join("server-key");
+    let key = store_key(target).to_string();
+    match fs::read_to_string(&marker) {
+        Ok(old) if old == key => return Ok(()),
+        Ok(_) => {
+            let log = target.dirs.log("extension");
+            cargo(cx, &target.dirs.stage(), &log)
+                .args(["clean", "--release", "-p", "pgrx-pg-sys", "--target-dir"])
+                .args([target.dirs.cargo()])
+                .run(progress)?;
+        }
+        Err(_) => {}
+    }
+    files::write_whole(&marker, key.as_bytes())
+}
+
+/// Where the library looks for libpq: relative to itself when both belong to one prefix.
+fn rpath(places: &Places) -> String {
+    let prefix = places.bin.parent().unwrap_or(&places.bin);
+    match (places.pkglib.strip_prefix(prefix), places.lib.strip_prefix(prefix)) {
+        (Ok(from), Ok(to)) => {
+            let up: PathBuf = from.components().map(|_| "..").collect();
+            Path::new("$ORIGIN").join(up).join(to).to_string_lossy().into_owned()
+        }
+        _ => places.lib.to_string_lossy().into_owned(),
+    }
+}
+
+/// Does `rustc 1.95.0 (...)` need `--ignore-rust-version`?
+pub fn older_than_pgrx_wants(rustc: &str) -> bool {
+    let mut numbers = rustc.split_whitespace().nth(1).unwrap_or_default().split('.').map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < PGRX_RUSTC
+}
+
+fn check_symbols(target: &Target, places: &Places) -> Result<()> {
+    let missing = symbols::missing(&library(target), &places.bin.join("postgres"), &places.lib)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let what = format!(
+        "the extension needs symbols that the {} server does not export: {}",
+        target.label(),
+        missing.join(", ")
+    );
+    Err(Failure::failed(what, "features of a patched server are looked up at run time, never linked"))
+}
+
+fn install(target: &Target, places: &Places) -> Result<()> {
+    files::install_file(&library(target), &places.pkglib.join("spock.so"), 0o755)?;
+    // A link, not a copy: the server must see one file, or it loads it twice.
+    let link = places.pkglib.join("spock_output.so");
+    files::remove_if_there(&link)?;
+    symlink("spock.so", &link).map_err(Failure::io("make", &link))?;
+    let (source, to) = (target.dirs.stage().join("extension"), places.share.join("extension"));
+    files::install_file(&source.join("spock.control"), &to.join("spock.control"), 0o644)?;
+    remove_old_scripts(&to)?;
+    let scripts = source.join("sql");
+    if scripts.is_dir() {
+        for script in files_below(&scripts, &[])? {
+            if script.extension().is_some_and(|extension| extension == "sql") {
+                files::install_file(&script, &to.join(script.file_name().unwrap_or_default()), 0o644)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn remove_old_scripts(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(Failure::io("read", dir))? {
+        let path = entry.map_err(Failure::io("read", dir))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("spock--") && name.ends_with(".sql") {
+            files::remove_if_there(&path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flag_for_older_compilers() {
+        for (version, older) in
+            [("rustc 1.95.0 (x)", true), ("rustc 1.96.0", false), ("rustc 2.0.0-nightly", false), ("", true)]
+        {
+            assert_eq!(older_than_pgrx_wants(version), older, "{version}");
+        }
+    }
+
+    #[test]
+    fn the_staged_workspace_stands_alone() {
+        let text = staged_manifest(include_str!("../../Cargo.toml")).unwrap();
+        let manifest: toml::Table = text.parse().unwrap();
+        let workspace = manifest["workspace"].as_table().unwrap();
+        assert_eq!(workspace["members"].as_array().unwrap().len(), 2);
+        assert!(workspace["dependencies"].get("spock-core").is_some());
+        assert!(workspace["dependencies"].get("spock-mesh").is_none());
+        assert_eq!(manifest["profile"]["release"]["panic"].as_str(), Some("unwind"));
+    }
+
+    #[test]
+    fn libpq_is_found_relative_to_the_library() {
+        let at = |bin: &str, lib: &str, pkglib: &str| Places {
+            version: String::new(),
+            bin: bin.into(),
+            lib: lib.into(),
+            pkglib: pkglib.into(),
+            share: "/s".into(),
+        };
+        assert_eq!(rpath(&at("/p/bin", "/p/lib", "/p/lib")), "$ORIGIN/../lib");
+        assert_eq!(rpath(&at("/p/bin", "/p/lib", "/p/lib/postgresql")), "$ORIGIN/../../lib");
+        assert_eq!(rpath(&at("/usr/lib/postgresql/15/bin", "/usr/lib/x", "/usr/lib/postgresql/15/lib")), "/usr/lib/x");
+    }
+
+    #[test]
+    fn staging_keeps_unchanged_files_and_drops_old_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| (PathBuf::from(name), text.as_bytes().to_vec());
+        sync(dir.path(), &[file("a", "1"), file("sub/b", "2")]).unwrap();
+        let before = fs::metadata(dir.path().join("a")).unwrap().modified().unwrap();
+        sync(dir.path(), &[file("a", "1"), file("c", "3")]).unwrap();
+        assert_eq!(fs::metadata(dir.path().join("a")).unwrap().modified().unwrap(), before);
+        assert!(!dir.path().join("sub/b").exists() && dir.path().join("c").exists());
+    }
+}
