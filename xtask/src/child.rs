@@ -154,8 +154,9 @@ impl Child {
             .dir(&self.dir)
             .full_env(&self.env)
             .stdin_null()
-            .stdout_file(output)
+            // The outer redirection comes first: this order sends both streams to the log.
             .stderr_to_stdout()
+            .stdout_file(output)
             .unchecked()
             .before_spawn(move |command| {
                 command.process_group(0);
