@@ -1,1 +1,13 @@
 //! What the extension decides, as functions of values: wire format, merge rule, names and ids. No I/O, no clock, no server.
+//!
+//! Reading order: [`types`], [`hash`], [`names`] (identities that other nodes rely on), [`wire`] (messages), [`options`]
+//! (what a subscriber asks and a provider grants), [`filter`] (what is sent to whom), [`merge`] (who wins), [`progress`]
+//! (what may be confirmed), [`sync`] (states of the initial copy), [`backoff`].
+
+#![forbid(unsafe_code)]
+
+pub mod backoff;
+pub mod hash;
+pub mod sync;
+pub mod types;
+pub mod wire;
