@@ -8,6 +8,9 @@
 
 pub mod backoff;
 pub mod hash;
+pub mod merge;
+pub mod names;
+pub mod progress;
 pub mod sync;
 pub mod types;
 pub mod wire;
