@@ -10,10 +10,14 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::account::Account;
 use crate::error::MeshError;
 use crate::process;
+
+/// How long a copy of an installation is kept at least.
+const MIRROR_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// A PostgreSQL major version, 15 to 18.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,11 +143,13 @@ fn parse_version(said: &str) -> Option<(Major, String)> {
 fn mirror(root: &Path) -> Result<PathBuf, MeshError> {
     let mut hasher = DefaultHasher::new();
     root.hash(&mut hasher);
+    let family = format!("spock-prefix-{:08x}-", hasher.finish() >> 32);
     fingerprint(root, &mut hasher)?;
-    let target = std::env::temp_dir().join(format!("spock-prefix-{:016x}", hasher.finish()));
+    let target = std::env::temp_dir().join(format!("{family}{:016x}", hasher.finish()));
     if target.is_dir() {
         return Ok(target);
     }
+    remove_outdated(&family)?;
     let beside = target.with_extension(format!("{}", std::process::id()));
     copy_tree(root, &beside, &mut Vec::new())?;
     match fs::rename(&beside, &target) {
@@ -155,6 +161,19 @@ fn mirror(root: &Path) -> Result<PathBuf, MeshError> {
         }
         Err(e) => Err(MeshError::io("make", &target)(e)),
     }
+}
+
+/// Copies of earlier builds in the same place take 100 MB each. A day is longer than any test or demo runs from one.
+fn remove_outdated(family: &str) -> Result<(), MeshError> {
+    for path in entries(&std::env::temp_dir())? {
+        let ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(family));
+        let made = fs::metadata(&path).and_then(|meta| meta.modified()).ok();
+        let old = made.and_then(|made| made.elapsed().ok()).is_some_and(|age| age > MIRROR_AGE_MAX);
+        if ours && old {
+            fs::remove_dir_all(&path).map_err(MeshError::io("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 fn entries(dir: &Path) -> Result<Vec<PathBuf>, MeshError> {
