@@ -22,7 +22,8 @@ fn a_provider_that_is_away_shows_as_down_and_replication_resumes_when_it_is_back
     spock_mesh::story::must(mesh.node("n1").stop(Stop::Fast));
     mesh.node("n2").comes_to_read(status, "down");
     // What is wrong, how often it was tried and when it will be tried again can be seen.
-    let retry = "select attempts > 1, next_retry is not null, last_error is not null from spock.sub_worker_status('sub_n1_n2')";
+    let retry =
+        "select attempts > 1, next_retry is not null, last_error is not null from spock.sub_worker_status('sub_n1_n2')";
     mesh.node("n2").comes_to_read(retry, "t|t|t");
     mesh.node("n1").start_again();
     mesh.node("n2").comes_to_read(status, "replicating");
