@@ -9,5 +9,10 @@
 
 pub mod attempt;
 pub mod compat;
+pub mod conn;
+pub mod latch;
+pub mod libpq;
+pub mod process;
 pub mod raise;
 pub mod scope;
+pub mod shmem;

@@ -1,1 +1,32 @@
-//! Processes: supervisor, manager, apply worker; the shared table of who runs.
+//! The processes: a supervisor for the server, a manager for each database with a local node, an apply worker for each
+//! enabled subscription; the shared table of who runs; counters that outlive a process.
+//!
+//! ```text
+//! postmaster -> spock supervisor -> spock manager <db> -> spock apply <db>:<sub> -> apply::run
+//!                     ^ topology changed      ^ subscription changed      ^ SIGTERM: start again or end
+//!                     +------------------ registry (shared memory) ------+---- sql::* at COMMIT
+//! ```
+//!
+//! # Invariants
+//! 1. Nothing runs on a standby; workers start at promotion.
+//! 2. Whoever starts a worker keeps looking at its row: a worker that ends is started again as long as the catalogs want
+//!    it, first at once, then with growing pauses. No other code starts or restarts one.
+//! 3. Every wait ends on SIGTERM. A worker that was asked to end is a clean end.
+//!
+//! # Not here
+//! What is applied and how (`apply`). Catalog rows (`catalog`).
+
+pub mod progress;
+pub mod progress_file;
+pub mod registry;
+
+use crate::pg::process;
+
+/// Reserves shared memory. Only while the server preloads libraries.
+pub fn init() {
+    if process::is_binary_upgrade() {
+        return;
+    }
+    registry::reserve();
+    progress::reserve();
+}

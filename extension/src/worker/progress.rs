@@ -1,0 +1,312 @@
+//! Numbers that outlive a worker process: how far each group of subscriptions has come, and how many rows each subscription
+//! has applied. In shared memory; the progress also survives a clean restart of the server, in `spock/resource.dat`.
+//!
+//! # Invariants
+//! 1. Nothing here decides where replication starts: that is the replication origin's position. These are for people,
+//!    views and other nodes that ask.
+//! 2. Commit time, commit position and update time of a group change together, and only forward in commit time. Inserted
+//!    and received positions only move forward.
+//! 3. A file that does not fit this server is ignored with a WARNING: it never keeps the server from starting.
+//!
+//! # Not here
+//! Feedback and positions that the provider may rely on (`spock_core::progress`, `apply`).
+
+use crate::pg::process;
+use crate::pg::shmem::{self, Shareable, SharedTable};
+use crate::worker::progress_file;
+use spock_core::types::{Lsn, NodeId, PgTime};
+
+/// A group: all subscriptions of one node in one database to one provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProgressKey {
+    /// Oid of the database.
+    pub database: u32,
+    /// The subscribing node.
+    pub node: NodeId,
+    /// The provider.
+    pub remote: NodeId,
+}
+
+/// What changed. `Default` changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProgressUpdate {
+    /// A remote commit was applied: its time at the origin of the stream and its end position.
+    pub commit: Option<(PgTime, Lsn)>,
+    /// The provider's WAL insert position, as its stream told.
+    pub insert_lsn: Option<Lsn>,
+    /// End of what was received.
+    pub received_lsn: Option<Lsn>,
+    /// Whether the numbers come from the stream, not from a copy.
+    pub by_decode: bool,
+}
+
+/// A row of `spock.apply_group_progress()`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProgressRow {
+    /// Database, node and provider.
+    pub key: ProgressKey,
+    /// Commit time of the last applied remote transaction.
+    pub remote_commit_ts: Option<PgTime>,
+    /// As the C edition shows it: the same time.
+    pub prev_remote_ts: Option<PgTime>,
+    /// End position of the last applied remote transaction.
+    pub remote_commit_lsn: Option<Lsn>,
+    /// Last known insert position of the provider.
+    pub remote_insert_lsn: Option<Lsn>,
+    /// End of what was received.
+    pub received_lsn: Option<Lsn>,
+    /// When the last remote transaction was applied, local clock.
+    pub last_updated_ts: Option<PgTime>,
+    /// Whether the numbers come from the stream.
+    pub updated_by_decode: bool,
+}
+
+/// Groups beyond `max_worker_processes`: rows of dropped subscriptions stay until their place is needed.
+const GROUPS_MIN: usize = 64;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Group {
+    database: u32,
+    node: u32,
+    remote: u32,
+    by_decode: u32,
+    commit_ts: i64,
+    updated_ts: i64,
+    touched: i64,
+    commit_lsn: u64,
+    insert_lsn: u64,
+    received_lsn: u64,
+}
+
+// SAFETY: plain numbers; zero is a free place.
+unsafe impl Shareable for Group {}
+
+static GROUPS: SharedTable<Group> = SharedTable::new(c"spock_apply_groups", group_count, |groups| {
+    for (place, row) in groups.iter_mut().zip(progress_file::load()) {
+        *place = Group::of(&row);
+    }
+});
+
+fn group_count() -> usize {
+    GROUPS_MIN.max(2 * shmem::max_worker_processes())
+}
+
+fn time(micros: i64) -> Option<PgTime> {
+    (micros != 0).then(|| PgTime::from_micros(micros))
+}
+
+fn micros(time: Option<PgTime>) -> i64 {
+    time.map_or(0, PgTime::micros)
+}
+
+impl Group {
+    fn of(row: &ProgressRow) -> Self {
+        Self {
+            database: row.key.database,
+            node: row.key.node.get(),
+            remote: row.key.remote.get(),
+            by_decode: u32::from(row.updated_by_decode),
+            commit_ts: micros(row.remote_commit_ts),
+            updated_ts: micros(row.last_updated_ts),
+            touched: 0,
+            commit_lsn: Lsn::raw(row.remote_commit_lsn),
+            insert_lsn: Lsn::raw(row.remote_insert_lsn),
+            received_lsn: Lsn::raw(row.received_lsn),
+        }
+    }
+
+    fn is(&self, key: ProgressKey) -> bool {
+        self.database == key.database && self.node == key.node.get() && self.remote == key.remote.get()
+    }
+
+    fn row(&self) -> Option<ProgressRow> {
+        let key =
+            ProgressKey { database: self.database, node: NodeId::new(self.node)?, remote: NodeId::new(self.remote)? };
+        Some(ProgressRow {
+            key,
+            remote_commit_ts: time(self.commit_ts),
+            prev_remote_ts: time(self.commit_ts),
+            remote_commit_lsn: Lsn::new(self.commit_lsn),
+            remote_insert_lsn: Lsn::new(self.insert_lsn),
+            received_lsn: Lsn::new(self.received_lsn),
+            last_updated_ts: time(self.updated_ts),
+            updated_by_decode: self.by_decode != 0,
+        })
+    }
+
+    fn merge(&mut self, update: &ProgressUpdate, now: i64) {
+        if let Some((commit_ts, commit_lsn)) = update.commit {
+            if commit_ts.micros() > self.commit_ts {
+                self.commit_ts = commit_ts.micros();
+                self.commit_lsn = commit_lsn.get();
+                self.updated_ts = now;
+                self.by_decode = u32::from(update.by_decode);
+            }
+            self.insert_lsn = self.insert_lsn.max(commit_lsn.get());
+        }
+        self.insert_lsn = self.insert_lsn.max(Lsn::raw(update.insert_lsn));
+        self.received_lsn = self.received_lsn.max(Lsn::raw(update.received_lsn));
+        self.touched = now;
+    }
+}
+
+/// Asks for the shared memory. Only while the server preloads libraries.
+pub fn reserve() {
+    GROUPS.reserve();
+    COUNTERS.reserve();
+}
+
+/// Merges `update` into the group's row, making it if needed. One lock, no allocation: for each commit and each drained
+/// buffer, not for each row.
+pub fn update(key: ProgressKey, update: &ProgressUpdate) {
+    let now = process::now().micros();
+    let mut groups = GROUPS.write();
+    let place = groups.iter().position(|group| group.is(key)).or_else(|| {
+        // A free place, else the row that nobody has touched for longest: its subscription is gone.
+        let place = groups
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, group)| (group.node != 0, group.touched))
+            .map(|(place, _)| place)?;
+        groups[place] = Group { database: key.database, node: key.node.get(), remote: key.remote.get(), ..FREE };
+        Some(place)
+    });
+    if let Some(place) = place {
+        groups[place].merge(update, now);
+    }
+}
+
+const FREE: Group = Group {
+    database: 0,
+    node: 0,
+    remote: 0,
+    by_decode: 0,
+    commit_ts: 0,
+    updated_ts: 0,
+    touched: 0,
+    commit_lsn: 0,
+    insert_lsn: 0,
+    received_lsn: 0,
+};
+
+/// An apply worker starts at `origin`, the position that its replication origin has: the group's row is put right when it
+/// says something else. Times of commits that are not known are forgotten, not guessed.
+pub fn reconcile(key: ProgressKey, origin: Option<Lsn>) {
+    update(key, &ProgressUpdate::default());
+    let position = Lsn::raw(origin);
+    if let Some(group) = GROUPS.write().iter_mut().find(|group| group.is(key) && group.commit_lsn != position) {
+        group.commit_lsn = position;
+        group.commit_ts = 0;
+        group.updated_ts = 0;
+        group.insert_lsn = group.insert_lsn.max(position);
+        group.received_lsn = position;
+    }
+}
+
+/// All groups of the server.
+pub fn snapshot() -> Vec<ProgressRow> {
+    GROUPS.read().iter().filter_map(Group::row).collect()
+}
+
+/// Rows that one subscription applied (or, with subscription 0, that this node sent), by table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct CounterKey {
+    /// Oid of the database.
+    pub database: u32,
+    /// The subscription's id, 0 for what was sent.
+    pub subscription: u32,
+    /// Oid of the table.
+    pub relation: u32,
+}
+
+/// Counts to add, or totals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Counts {
+    /// Rows inserted.
+    pub inserted: u64,
+    /// Rows updated.
+    pub updated: u64,
+    /// Rows deleted.
+    pub deleted: u64,
+    /// Conflicts.
+    pub conflicts: u64,
+    /// Delta overrides.
+    pub deltas: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        self.inserted += other.inserted;
+        self.updated += other.updated;
+        self.deleted += other.deleted;
+        self.conflicts += other.conflicts;
+        self.deltas += other.deltas;
+    }
+}
+
+/// Tables that are counted in one server. More are not counted; see [`add_counts`].
+const COUNTERS_MAX: usize = 4096;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Counter {
+    key: CounterKey,
+    counts: Counts,
+}
+
+// SAFETY: plain numbers; relation 0 is a free place.
+unsafe impl Shareable for Counter {}
+
+static COUNTERS: SharedTable<Counter> = SharedTable::new(c"spock_counters", || COUNTERS_MAX, |_| {});
+
+/// Where the search for `key` begins: open addressing, the next free place is the key's.
+fn first_place(key: CounterKey) -> usize {
+    let mixed = key.relation.wrapping_mul(0x9e37_79b1)
+        ^ key.subscription.wrapping_mul(0x85eb_ca6b)
+        ^ key.database.rotate_left(16);
+    (mixed ^ (mixed >> 15)) as usize % COUNTERS_MAX
+}
+
+/// Adds what a process has counted since its last call. Once per commit, not once per row. False: the table is full and
+/// some of it was not counted.
+pub fn add_counts(added: &[(CounterKey, Counts)]) -> bool {
+    if added.is_empty() || !COUNTERS.exists() {
+        return true;
+    }
+    let mut counters = COUNTERS.write();
+    let mut complete = true;
+    for (key, counts) in added {
+        let first = first_place(*key);
+        let place = (first..COUNTERS_MAX)
+            .chain(0..first)
+            .find(|&place| counters[place].key == *key || counters[place].key.relation == 0);
+        match place {
+            Some(place) => {
+                counters[place].key = *key;
+                counters[place].counts.add(counts);
+            }
+            None => complete = false,
+        }
+    }
+    complete
+}
+
+/// All counters of one database.
+pub fn counts(database: u32) -> Vec<(CounterKey, Counts)> {
+    let counters = COUNTERS.read();
+    counters
+        .iter()
+        .filter(|counter| counter.key.relation != 0 && counter.key.database == database)
+        .map(|counter| (counter.key, counter.counts))
+        .collect()
+}
+
+/// Sets all counters of one database to zero. Places stay taken.
+pub fn reset_counts(database: u32) {
+    for counter in COUNTERS.write().iter_mut().filter(|counter| counter.key.database == database) {
+        counter.counts = Counts::default();
+    }
+}

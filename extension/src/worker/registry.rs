@@ -1,0 +1,628 @@
+//! The shared table of workers: who should run, who runs, how the last one ended and when the next try is due. Managers and
+//! the supervisor write wishes, each worker writes its own row, SQL functions read.
+//!
+//! # Invariants
+//! 1. A row belongs to one role in one database (and one subscription). It outlives the process, so that attempts, the
+//!    time of the next try and the last error stay visible while nothing runs.
+//! 2. A worker may take a row only with the generation that it was started with. Whoever changes the wish raises the
+//!    generation, so a late worker leaves quietly.
+//! 3. `pid` is set from attach until everything of the worker is released: as long as it is set, signalling it is safe,
+//!    and once it is 0 the worker's transaction is rolled back and its replication origin is free.
+//! 4. The last error never holds a secret and is cut to [`ERROR_BYTES_MAX`].
+
+use crate::error::Report;
+use crate::pg::latch;
+use crate::pg::process::{self, TxnEnd};
+use crate::pg::shmem::{self, Shareable, SharedTable};
+use spock_core::types::{PgTime, SubId};
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+/// What a worker is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// One per server: starts managers.
+    Supervisor,
+    /// One per database with a local node: starts apply workers.
+    Manager,
+    /// One per enabled subscription.
+    Apply,
+}
+
+/// How far a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerStatus {
+    /// Asked for; has not attached yet.
+    Starting,
+    /// Attached; loads its subscription and connects.
+    Connecting,
+    /// Sets up replication for the first time.
+    Initializing,
+    /// Does its work; an apply worker streams.
+    Running,
+    /// Ended and is not wanted now.
+    Stopped,
+    /// Ended with an error; the next try comes at `retry_at`.
+    Failed,
+}
+
+impl WorkerStatus {
+    /// As views show it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Connecting => "connecting",
+            Self::Initializing => "initializing",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One row for people and SQL functions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerView {
+    /// What it is for.
+    pub role: Role,
+    /// Oid of its database; 0 for the supervisor.
+    pub database: u32,
+    /// Its subscription, for an apply worker.
+    pub subscription: Option<SubId>,
+    /// Process id while it is attached.
+    pub pid: Option<i32>,
+    /// How far it is.
+    pub status: WorkerStatus,
+    /// When the running or last process attached.
+    pub started_at: Option<PgTime>,
+    /// Tries since it last ran well.
+    pub attempts: u32,
+    /// When the next try is due.
+    pub retry_at: Option<PgTime>,
+    /// What ended it last, without secrets.
+    pub last_error: Option<String>,
+}
+
+/// Bytes kept of an error text.
+pub const ERROR_BYTES_MAX: usize = 480;
+/// Rows beyond `max_worker_processes`: subscriptions that wait because all workers are taken are still shown.
+const ROWS_MIN: usize = 64;
+/// The supervisor's row.
+const SUPERVISOR: usize = 0;
+/// Databases whose topology changed and that the supervisor has not looked at; more than these mean "look at all".
+const CHANGED_DATABASES_MAX: usize = 32;
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Row {
+    role: u32,
+    generation: u32,
+    database: u32,
+    subscription: u32,
+    pid: i32,
+    status: u32,
+    ended: u32,
+    attempts: u32,
+    started_at: i64,
+    running_at: i64,
+    ended_at: i64,
+    retry_at: i64,
+    asked_at: i64,
+    error_len: u32,
+    changed_all: u32,
+    error: [u8; ERROR_BYTES_MAX],
+    /// Only in the supervisor's row.
+    changed: [u32; CHANGED_DATABASES_MAX],
+}
+
+// SAFETY: plain numbers and bytes; zero is a free row.
+unsafe impl Shareable for Row {}
+
+static WORKERS: SharedTable<Row> = SharedTable::new(c"spock_workers", row_count, |rows| {
+    // A fresh start: the supervisor looks at every database.
+    if let Some(row) = rows.get_mut(SUPERVISOR) {
+        row.role = ROLE_SUPERVISOR;
+        row.status = status_code(WorkerStatus::Starting);
+        row.changed_all = 1;
+    }
+});
+
+fn row_count() -> usize {
+    ROWS_MIN.max(4 * shmem::max_worker_processes())
+}
+
+const ROLE_FREE: u32 = 0;
+const ROLE_SUPERVISOR: u32 = 1;
+const ROLE_MANAGER: u32 = 2;
+const ROLE_APPLY: u32 = 3;
+
+const fn role_code(role: Role) -> u32 {
+    match role {
+        Role::Supervisor => ROLE_SUPERVISOR,
+        Role::Manager => ROLE_MANAGER,
+        Role::Apply => ROLE_APPLY,
+    }
+}
+
+fn role_of(code: u32) -> Option<Role> {
+    match code {
+        ROLE_SUPERVISOR => Some(Role::Supervisor),
+        ROLE_MANAGER => Some(Role::Manager),
+        ROLE_APPLY => Some(Role::Apply),
+        _ => None,
+    }
+}
+
+const STATUSES: [WorkerStatus; 6] = [
+    WorkerStatus::Starting,
+    WorkerStatus::Connecting,
+    WorkerStatus::Initializing,
+    WorkerStatus::Running,
+    WorkerStatus::Stopped,
+    WorkerStatus::Failed,
+];
+
+const fn status_code(status: WorkerStatus) -> u32 {
+    status as u32
+}
+
+fn status_of(code: u32) -> WorkerStatus {
+    STATUSES.get(code as usize).copied().unwrap_or(WorkerStatus::Stopped)
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It runs, or never ran.
+    Not,
+    /// It had nothing more to do.
+    Clean,
+    /// Somebody asked it to end.
+    Asked,
+    /// An error.
+    Failed,
+}
+
+const ENDS: [Ended; 4] = [Ended::Not, Ended::Clean, Ended::Asked, Ended::Failed];
+
+/// What whoever starts workers needs to know of one row.
+#[derive(Debug, Clone, Copy)]
+pub struct Record {
+    /// Its place in the table.
+    pub index: usize,
+    /// Its database.
+    pub database: u32,
+    /// Its subscription; `None` for a manager.
+    pub subscription: Option<SubId>,
+    /// Attached process, 0: none.
+    pub pid: i32,
+    /// How far it is.
+    pub status: WorkerStatus,
+    /// How the last process ended.
+    pub ended: Ended,
+    /// Tries since it last ran well.
+    pub attempts: u32,
+    /// Microseconds that the last process did its work; `None`: it never got there.
+    pub ran_us: Option<i64>,
+    /// When the next try is due; `None`: nobody has decided yet.
+    pub retry_at: Option<PgTime>,
+    /// When the last try was asked for.
+    pub asked_at: Option<PgTime>,
+}
+
+/// The right to attach to a row: index and generation, passed as the worker's argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    index: u32,
+    generation: u32,
+}
+
+impl Ticket {
+    /// As a worker's argument.
+    pub fn to_argument(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// Its row.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+
+    /// From a worker's argument.
+    pub fn from_argument(argument: u64) -> Self {
+        Self { index: argument as u32, generation: (argument >> 32) as u32 }
+    }
+}
+
+fn time(micros: i64) -> Option<PgTime> {
+    (micros != 0).then(|| PgTime::from_micros(micros))
+}
+
+impl Row {
+    fn is(&self, role: Role, database: u32, subscription: u32) -> bool {
+        self.role == role_code(role) && self.database == database && self.subscription == subscription
+    }
+
+    fn error_text(&self) -> Option<String> {
+        let bytes = self.error.get(..self.error_len as usize).unwrap_or_default();
+        (!bytes.is_empty()).then(|| String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    fn set_error(&mut self, report: &Report) {
+        let text = match &report.detail {
+            Some(detail) => format!("{} ({detail})", report.message),
+            None => report.message.clone(),
+        };
+        let mut end = text.len().min(ERROR_BYTES_MAX);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.error[..end].copy_from_slice(&text.as_bytes()[..end]);
+        self.error_len = end as u32;
+    }
+
+    fn view(&self) -> Option<WorkerView> {
+        Some(WorkerView {
+            role: role_of(self.role)?,
+            database: self.database,
+            subscription: SubId::new(self.subscription),
+            pid: (self.pid != 0).then_some(self.pid),
+            status: status_of(self.status),
+            started_at: time(self.started_at),
+            attempts: self.attempts,
+            retry_at: time(self.retry_at),
+            last_error: self.error_text(),
+        })
+    }
+
+    fn record(&self, index: usize) -> Record {
+        Record {
+            index,
+            database: self.database,
+            subscription: SubId::new(self.subscription),
+            pid: self.pid,
+            status: status_of(self.status),
+            ended: ENDS.get(self.ended as usize).copied().unwrap_or(Ended::Not),
+            attempts: self.attempts,
+            ran_us: (self.running_at != 0).then(|| self.ended_at - self.running_at),
+            retry_at: time(self.retry_at),
+            asked_at: time(self.asked_at),
+        }
+    }
+}
+
+/// Asks for the shared memory. Only while the server preloads libraries.
+pub fn reserve() {
+    WORKERS.reserve();
+}
+
+/// Whether the library was preloaded: without that there are no workers.
+pub fn exists() -> bool {
+    WORKERS.exists()
+}
+
+/// All rows.
+pub fn workers() -> Vec<WorkerView> {
+    WORKERS.read().iter().filter_map(Row::view).collect()
+}
+
+/// The row of a subscription's apply worker. `None`: never asked for.
+pub fn apply_worker(database: u32, sub: SubId) -> Option<WorkerView> {
+    WORKERS.read().iter().find(|row| row.is(Role::Apply, database, sub.get())).and_then(Row::view)
+}
+
+/// Rows of `role` in `database`, or in all databases.
+pub fn records(role: Role, database: Option<u32>) -> Vec<Record> {
+    let wanted = |row: &Row| row.role == role_code(role) && database.is_none_or(|database| row.database == database);
+    let rows = WORKERS.read();
+    rows.iter().enumerate().filter(|(_, row)| wanted(row)).map(|(index, row)| row.record(index)).collect()
+}
+
+/// Takes a row for a worker about to be started: its old row, a free one, or the oldest that is not wanted any more.
+/// `None`: the table is full of wanted ones.
+pub fn prepare(role: Role, database: u32, sub: Option<SubId>) -> Option<Ticket> {
+    let sub = sub.map_or(0, SubId::get);
+    let now = process::now().micros();
+    let mut rows = WORKERS.write();
+    let place = rows.iter().position(|row| row.is(role, database, sub));
+    let place = place.or_else(|| rows.iter().position(|row| row.role == ROLE_FREE)).or_else(|| {
+        let idle = |row: &&(usize, &Row)| row.1.pid == 0 && row.1.status == status_code(WorkerStatus::Stopped);
+        rows.iter()
+            .enumerate()
+            .skip(1)
+            .collect::<Vec<_>>()
+            .iter()
+            .filter(idle)
+            .min_by_key(|(_, row)| row.ended_at)
+            .map(|(place, _)| *place)
+    })?;
+    let row = &mut rows[place];
+    if row.pid != 0 {
+        return None;
+    }
+    if !row.is(role, database, sub) {
+        *row = Row { role: role_code(role), database, subscription: sub, generation: row.generation, ..EMPTY };
+    }
+    row.generation = row.generation.wrapping_add(1);
+    row.status = status_code(WorkerStatus::Starting);
+    row.ended = Ended::Not as u32;
+    row.asked_at = now;
+    row.retry_at = 0;
+    Some(Ticket { index: place as u32, generation: row.generation })
+}
+
+const EMPTY: Row = Row {
+    role: ROLE_FREE,
+    generation: 0,
+    database: 0,
+    subscription: 0,
+    pid: 0,
+    status: 0,
+    ended: 0,
+    attempts: 0,
+    started_at: 0,
+    running_at: 0,
+    ended_at: 0,
+    retry_at: 0,
+    asked_at: 0,
+    error_len: 0,
+    changed_all: 0,
+    error: [0; ERROR_BYTES_MAX],
+    changed: [0; CHANGED_DATABASES_MAX],
+};
+
+/// Records that a worker could not be started at all.
+pub fn start_failed(ticket: Ticket, why: &Report) {
+    let now = process::now().micros();
+    let mut rows = WORKERS.write();
+    let Some(row) = rows.get_mut(ticket.index as usize) else { return };
+    if row.generation == ticket.generation && row.pid == 0 {
+        row.generation = row.generation.wrapping_add(1);
+        row.status = status_code(WorkerStatus::Failed);
+        row.ended = Ended::Failed as u32;
+        row.ended_at = now;
+        row.running_at = 0;
+        row.set_error(why);
+    }
+}
+
+/// Writes down when the next try of an ended worker is due and the number of tries so far.
+pub fn schedule(index: usize, retry_at: PgTime, attempts: u32) {
+    let mut rows = WORKERS.write();
+    if let Some(row) = rows.get_mut(index).filter(|row| row.pid == 0) {
+        row.retry_at = retry_at.micros();
+        row.attempts = attempts;
+    }
+}
+
+/// The worker of this row is not wanted: ends it if it runs, keeps one that was asked for from attaching. Its last error
+/// stays readable.
+pub fn stop(index: usize) {
+    let mut rows = WORKERS.write();
+    let Some(row) = rows.get_mut(index) else { return };
+    if row.pid != 0 {
+        process::terminate(row.pid);
+    } else if row.status != status_code(WorkerStatus::Stopped) {
+        row.generation = row.generation.wrapping_add(1);
+        row.status = status_code(WorkerStatus::Stopped);
+        row.retry_at = 0;
+        row.attempts = 0;
+    }
+}
+
+/// Forgets a row whose subscription or database is gone.
+pub fn forget(index: usize) {
+    let mut rows = WORKERS.write();
+    if let Some(row) = rows.get_mut(index).filter(|row| row.pid == 0) {
+        *row = Row { generation: row.generation.wrapping_add(1), ..EMPTY };
+    }
+}
+
+thread_local! {
+    static OWN: Cell<Option<usize>> = const { Cell::new(None) };
+    static OWN_END: Cell<Option<Ended>> = const { Cell::new(None) };
+    static PENDING: RefCell<Vec<(u32, Change)>> = const { RefCell::new(Vec::new()) };
+    static LISTENING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Takes the supervisor's row for this process.
+pub fn attach_supervisor() {
+    let generation = WORKERS.read().get(SUPERVISOR).map_or(0, |row| row.generation);
+    attach(Ticket { index: SUPERVISOR as u32, generation });
+}
+
+/// Takes the row of `ticket` for this process and gives it back at exit. Returns database and subscription. `None`: not
+/// wanted any more, leave.
+pub fn attach(ticket: Ticket) -> Option<(u32, Option<SubId>)> {
+    let now = process::now().micros();
+    let found = {
+        let mut rows = WORKERS.write();
+        let row = rows.get_mut(ticket.index as usize)?;
+        if row.generation != ticket.generation || row.pid != 0 || row.role == ROLE_FREE {
+            return None;
+        }
+        row.pid = process::own_pid();
+        row.status = status_code(WorkerStatus::Connecting);
+        row.started_at = now;
+        row.running_at = 0;
+        row.retry_at = 0;
+        row.ended = Ended::Not as u32;
+        (row.database, SubId::new(row.subscription))
+    };
+    OWN.set(Some(ticket.index as usize));
+    process::at_exit(detach);
+    Some(found)
+}
+
+/// How this process is going to end, if not by somebody's request.
+pub fn ending(how: Ended) {
+    OWN_END.set(Some(how));
+}
+
+/// Gives the row back. Runs after everything else of the worker was released.
+fn detach() {
+    let Some(index) = OWN.take() else { return };
+    let asked = process::terminate_asked();
+    let how = OWN_END.take().unwrap_or(if asked { Ended::Asked } else { Ended::Failed });
+    let now = process::now().micros();
+    let mut rows = WORKERS.write();
+    let Some(row) = rows.get_mut(index) else { return };
+    row.pid = 0;
+    row.ended = how as u32;
+    row.ended_at = now;
+    row.status = status_code(if how == Ended::Failed { WorkerStatus::Failed } else { WorkerStatus::Stopped });
+}
+
+fn with_own(change: impl FnOnce(&mut Row)) {
+    let Some(index) = OWN.get() else { return };
+    if let Some(row) = WORKERS.write().get_mut(index) {
+        change(row);
+    }
+}
+
+/// How far this worker is. Outside a worker it does nothing.
+pub fn report_status(status: WorkerStatus) {
+    with_own(|row| {
+        if status == WorkerStatus::Running && row.running_at == 0 {
+            row.running_at = process::now().micros();
+            row.error_len = 0;
+        }
+        row.status = status_code(status);
+    });
+}
+
+/// What went wrong in this worker: kept for views, without secrets, cut to a bounded length.
+pub fn report_error(report: &Report) {
+    with_own(|row| row.set_error(report));
+}
+
+/// A change of catalogs that workers must hear of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// A subscription's row changed or went: its worker must start again or end.
+    Restart(SubId),
+    /// A subscription has new work: its worker should look.
+    Poke(SubId),
+    /// Nodes or subscriptions appeared or went.
+    Topology,
+}
+
+/// Tells the workers of this database about `change` when the current transaction commits; never when it rolls back. A
+/// prepared transaction is told about when this session next commits; managers look by themselves every few seconds.
+pub fn signal_at_commit(change: Change) {
+    if !exists() {
+        return;
+    }
+    if !LISTENING.replace(true) {
+        process::at_transaction_end(at_transaction_end);
+    }
+    let entry = (process::own_database(), change);
+    PENDING.with_borrow_mut(|pending| {
+        if !pending.contains(&entry) {
+            pending.push(entry);
+        }
+    });
+}
+
+fn at_transaction_end(end: TxnEnd) {
+    let changes = PENDING.with_borrow_mut(core::mem::take);
+    if end == TxnEnd::Abort || changes.is_empty() {
+        return;
+    }
+    let mut to_wake = Vec::new();
+    {
+        let mut rows = WORKERS.write();
+        for (database, change) in &changes {
+            publish(&mut rows, *database, *change, &mut to_wake);
+        }
+    }
+    for pid in to_wake {
+        process::wake(pid);
+    }
+}
+
+fn publish(rows: &mut [Row], database: u32, change: Change, to_wake: &mut Vec<i32>) {
+    let apply = |sub: SubId| move |row: &&mut Row| row.is(Role::Apply, database, sub.get());
+    match change {
+        Change::Restart(sub) => {
+            if let Some(row) = rows.iter_mut().find(apply(sub)) {
+                // Waiting for a retry: the change may be what it waits for.
+                row.retry_at = if row.retry_at == 0 { 0 } else { process::now().micros() };
+                process::terminate(row.pid);
+            }
+        }
+        Change::Poke(sub) => {
+            to_wake.extend(rows.iter_mut().find(apply(sub)).map(|row| row.pid).filter(|pid| *pid != 0))
+        }
+        Change::Topology => {}
+    }
+    let manager = rows.iter().find(|row| row.is(Role::Manager, database, 0)).map_or(0, |row| row.pid);
+    if manager != 0 {
+        to_wake.push(manager);
+        return;
+    }
+    let Some(supervisor) = rows.get_mut(SUPERVISOR) else { return };
+    if !supervisor.changed.contains(&database) {
+        match supervisor.changed.iter_mut().find(|place| **place == 0) {
+            Some(place) => *place = database,
+            None => supervisor.changed_all = 1,
+        }
+    }
+    if supervisor.pid != 0 {
+        to_wake.push(supervisor.pid);
+    }
+}
+
+/// Databases to look at, for the supervisor. Asking takes them off the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// Every one.
+    All,
+    /// These; may be none.
+    Some(Vec<u32>),
+}
+
+/// Takes what changed since the last call.
+pub fn take_changed() -> Changed {
+    let mut rows = WORKERS.write();
+    let Some(row) = rows.get_mut(SUPERVISOR) else { return Changed::Some(Vec::new()) };
+    let databases = core::mem::replace(&mut row.changed, [0; CHANGED_DATABASES_MAX]);
+    if core::mem::take(&mut row.changed_all) != 0 {
+        return Changed::All;
+    }
+    Changed::Some(databases.into_iter().filter(|database| *database != 0).collect())
+}
+
+/// Wakes the process at this row, if any.
+pub fn wake_manager(database: u32) {
+    let pid = WORKERS.read().iter().find(|row| row.is(Role::Manager, database, 0)).map_or(0, |row| row.pid);
+    if pid != 0 {
+        process::wake(pid);
+    }
+}
+
+/// Time between two looks at a worker that was told to end. Its exit does not wake us.
+const TERMINATE_POLL: Duration = Duration::from_millis(10);
+
+/// Ends the apply worker of a subscription and waits until its transaction is rolled back and its origin is free. A worker
+/// that was asked for but has not attached will not attach. The caller keeps the manager from starting another one, by the
+/// lock on `spock.local_node`. Interruptible; a worker ends at its next wait, so this takes milliseconds.
+pub fn terminate_apply_and_wait(database: u32, sub: SubId) {
+    let mut signalled = 0;
+    loop {
+        {
+            let mut rows = WORKERS.write();
+            let Some(row) = rows.iter_mut().find(|row| row.is(Role::Apply, database, sub.get())) else { return };
+            if row.pid == 0 {
+                row.generation = row.generation.wrapping_add(1);
+                row.status = status_code(WorkerStatus::Stopped);
+                return;
+            }
+            if row.pid != signalled {
+                process::terminate(row.pid);
+                signalled = row.pid;
+            }
+        }
+        latch::wait(TERMINATE_POLL);
+    }
+}
