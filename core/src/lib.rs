@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backoff;
+pub mod filter;
 pub mod hash;
 pub mod merge;
 pub mod names;
