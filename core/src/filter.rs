@@ -137,10 +137,14 @@ mod tests {
     #[test]
     fn memberships_widen() {
         let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
-        let member = |update, columns| Membership { actions: Actions { insert: true, update, ..Actions::default() }, columns };
+        let member =
+            |update, columns| Membership { actions: Actions { insert: true, update, ..Actions::default() }, columns };
         assert_eq!(TablePolicy::of(&[]), None);
         let united = TablePolicy::of(&[member(false, list(&["id", "a"])), member(true, list(&["id", "b"]))]);
-        let want = TablePolicy { actions: Actions { insert: true, update: true, ..Actions::default() }, columns: list(&["id", "a", "b"]) };
+        let want = TablePolicy {
+            actions: Actions { insert: true, update: true, ..Actions::default() },
+            columns: list(&["id", "a", "b"]),
+        };
         assert_eq!(united, Some(want));
         let whole = TablePolicy::of(&[member(false, list(&["id"])), member(false, None)]);
         assert_eq!(whole.map(|policy| policy.columns), Some(None), "one membership without a list means all columns");

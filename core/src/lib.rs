@@ -11,6 +11,7 @@ pub mod filter;
 pub mod hash;
 pub mod merge;
 pub mod names;
+pub mod options;
 pub mod progress;
 pub mod sync;
 pub mod types;
