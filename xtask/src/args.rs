@@ -115,6 +115,10 @@ pub enum Command {
     Server(command::server::ServerCommandArgs),
     /// Stage, build and install the extension
     Extension(command::extension::ExtensionArgs),
+    /// Start two to five nodes, write to all of them at once, and compare
+    Demo(command::demo::DemoArgs),
+    /// Run test suites; ends with `N passed, N failed, N skipped`
+    Test(command::test::TestArgs),
     /// List what a build needs from the system
     Doctor(command::doctor::DoctorArgs),
 }

@@ -49,7 +49,7 @@ pub fn check_interrupt() -> Result<()> {
 
 /// Is this variable kept away from children? Each of these has changed a build or a test run somewhere.
 pub fn is_scrubbed(name: &str) -> bool {
-    const EXACT: [&str; 24] = [
+    const EXACT: [&str; 23] = [
         "CC",
         "CPP",
         "CXX",
@@ -69,7 +69,6 @@ pub fn is_scrubbed(name: &str) -> bool {
         "MAKELEVEL",
         "RUSTFLAGS",
         "CARGO_ENCODED_RUSTFLAGS",
-        "CARGO_TARGET_DIR",
         "RUST_BACKTRACE",
         "TZ",
         "DESTDIR",
@@ -127,6 +126,11 @@ impl Child {
         self
     }
 
+    /// Where its output goes.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// The command line as a person would type it.
     pub fn command_line(&self) -> String {
         let words = std::iter::once(&self.program).chain(&self.args).map(|word| quoted(&word.to_string_lossy()));
@@ -149,7 +153,6 @@ impl Child {
             log.as_mut().map_err(|e| Failure::io("open", &self.log)(std::io::Error::new(e.kind(), e.to_string())))?;
         let begin = log.seek(SeekFrom::End(0)).map_err(Failure::io("read", &self.log))?;
         let output = log.try_clone().map_err(Failure::io("open", &self.log))?;
-        let account = self.account;
         let handle = duct::cmd(&self.program, &self.args)
             .dir(&self.dir)
             .full_env(&self.env)
@@ -158,13 +161,11 @@ impl Child {
             .stderr_to_stdout()
             .stdout_file(output)
             .unchecked()
-            .before_spawn(move |command| {
+            .before_spawn(|command| {
                 command.process_group(0);
-                if let Some((uid, gid)) = account {
-                    command.uid(uid).gid(gid);
-                }
                 Ok(())
             })
+            .before_spawn(as_account(self.account))
             .start()
             .map_err(|e| self.cannot_start(&e))?;
         let mut lines = Follow::new(&self.log, begin)?;
@@ -197,6 +198,7 @@ impl Child {
             .stdout_capture()
             .stderr_capture()
             .unchecked()
+            .before_spawn(as_account(self.account))
             .run()
             .map_err(|e| self.cannot_start(&e))?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -208,6 +210,16 @@ impl Child {
     fn cannot_start(&self, error: &std::io::Error) -> Failure {
         let what = format!("could not start {}: {error}", self.program.to_string_lossy());
         Failure::failed(what, "cargo xtask doctor lists what a build needs")
+    }
+}
+
+/// Switches a command to another user and group; the standard library also drops root's other groups.
+fn as_account(account: Option<(u32, u32)>) -> impl Fn(&mut std::process::Command) -> std::io::Result<()> {
+    move |command| {
+        if let Some((uid, gid)) = account {
+            command.uid(uid).gid(gid);
+        }
+        Ok(())
     }
 }
 

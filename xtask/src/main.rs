@@ -26,10 +26,13 @@ mod patchset;
 mod pins;
 mod say;
 mod server;
+mod server_suite;
 mod stamp;
 mod step;
+mod suites;
 mod symbols;
 mod system;
+mod tally;
 mod target;
 
 use args::{Cli, Command};
@@ -59,6 +62,8 @@ fn run(cli: Cli, say: Say) -> Result<()> {
         Command::Patch(args) => args.run(&cx),
         Command::Server(args) => args.run(&cx),
         Command::Extension(args) => args.run(&cx),
+        Command::Demo(args) => args.run(&cx),
+        Command::Test(args) => args.run(&cx),
         Command::Doctor(args) => args.run(&cx),
     }
 }

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::exit::{Failure, Result};
-
 /// A PostgreSQL major version that the product supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
 #[serde(try_from = "String")]
@@ -51,16 +49,6 @@ impl TryFrom<String> for Major {
 /// What `--pg` holds: one or several majors, each once, in the order given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Majors(pub Vec<Major>);
-
-impl Majors {
-    /// The only major, for commands that take one.
-    pub fn one(&self) -> Result<Major> {
-        match self.0[..] {
-            [major] => Ok(major),
-            _ => Err(Failure::usage("this command takes one major", "give one, e.g. --pg 17")),
-        }
-    }
-}
 
 impl FromStr for Majors {
     type Err = String;

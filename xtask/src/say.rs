@@ -173,6 +173,15 @@ impl Progress<'_> {
         }
     }
 
+    /// A stage of the step, for those who do not see the spinner.
+    pub fn remark(&self, line: &str) {
+        match self.say.voice {
+            Voice::Plain if !self.say.verbose => self.say.note("", line),
+            Voice::Json => self.say.event(Event::Note { verb: "", text: line }),
+            Voice::Plain | Voice::Terminal { .. } => {}
+        }
+    }
+
     /// The step is done.
     pub fn done(self) {
         let elapsed = self.began.elapsed();

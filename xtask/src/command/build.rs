@@ -7,7 +7,7 @@ use crate::cx::Cx;
 use crate::exit::Result;
 use crate::major::Major;
 use crate::system::{self, Purpose};
-use crate::target::{Origin, Target};
+use crate::target::Target;
 use crate::{extension, server, step};
 
 /// Build and install server and extension; the last line on stdout is the prefix.
@@ -72,12 +72,5 @@ fn note_for_editors(cx: &Cx) -> Result<()> {
     match std::fs::read_to_string(&path) {
         Ok(old) if old == text => Ok(()),
         _ => crate::files::write_whole(&path, text.as_bytes()),
-    }
-}
-
-impl Target {
-    /// Was this server compiled here, so that its object tree can be had?
-    pub fn is_compiled(&self) -> bool {
-        matches!(self.origin, Origin::Compile(_))
     }
 }

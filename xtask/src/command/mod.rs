@@ -1,8 +1,10 @@
 //! The commands, one file each, in the order in which they build on each other.
 
 pub mod build;
+pub mod demo;
 pub mod doctor;
 pub mod extension;
 pub mod fetch;
 pub mod patch;
 pub mod server;
+pub mod test;

@@ -1,0 +1,45 @@
+//! `test`: the suites, counted. The last line on stdout is `N passed, N failed, N skipped`.
+
+use crate::args::ServerArgs;
+use crate::cx::Cx;
+use crate::exit::{Failure, Result};
+use crate::major::Majors;
+use crate::suites::{self, Suite};
+use crate::tally::Tally;
+
+/// Run test suites.
+#[derive(Debug, clap::Args)]
+pub struct TestArgs {
+    /// PostgreSQL majors: 15, 16, 17, 18, a list with commas, or `all`
+    #[arg(long, value_name = "MAJORS")]
+    pg: Majors,
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Which suites: unit, regress, stories, server (default: all but server)
+    #[arg(long, value_name = "SUITES", value_delimiter = ',')]
+    suite: Vec<Suite>,
+    /// Only stories whose name contains one of these words
+    #[arg(long, value_name = "WORDS", value_delimiter = ',')]
+    story: Vec<String>,
+}
+
+impl TestArgs {
+    /// Runs the unit suite once, the others for each major; fails when a test failed.
+    pub fn run(self, cx: &Cx) -> Result<()> {
+        let suites = if self.suite.is_empty() { Suite::DEFAULT.to_vec() } else { self.suite };
+        let mut tally = Tally::default();
+        if suites.contains(&Suite::Unit) {
+            tally += suites::unit(cx)?;
+        }
+        for major in &self.pg.0 {
+            for suite in suites.iter().filter(|suite| **suite != Suite::Unit) {
+                tally += suites::on_server(cx, *suite, *major, &self.server, &self.story)?;
+            }
+        }
+        cx.say.result("tests", &tally.to_string());
+        if tally.failed > 0 {
+            return Err(Failure::failed(format!("{} tests failed", tally.failed), "the logs named above have the details"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! PostgreSQL's own test suites on the server that was built here, as an unprivileged user.
+//!
+//! They run in the object tree. Where the account that servers run as cannot reach this clone, source and objects are made
+//! again in a directory of its own below the system's temporary directory, and kept there for the next run.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::Path;
+
+use spock_mesh::account::Account;
+
+use crate::args::ServerArgs;
+use crate::child::Child;
+use crate::cx::{Cx, Dirs};
+use crate::digest::Digest;
+use crate::exit::{Failure, Result};
+use crate::files;
+use crate::major::Major;
+use crate::suites::counted;
+use crate::system::{self, Purpose};
+use crate::tally::Tally;
+use crate::target::{Origin, Target};
+use crate::{server, step};
+
+/// Directory in the object tree and target of make, in the order of how much breaks when they fail.
+const SUITES: [(&str, &str); 5] = [
+    ("src/test/regress", "check"),
+    ("src/test/isolation", "check"),
+    ("contrib/test_decoding", "check"),
+    ("src/test/subscription", "check"),
+    ("src/test/recovery", "check"),
+];
+
+/// Runs all suites on a major; the tally counts regression tests and TAP files.
+pub fn run(cx: &Cx, major: Major, args: &ServerArgs) -> Result<Tally> {
+    system::require(cx, &[Purpose::Extension, Purpose::Server, Purpose::ServerTests])?;
+    let mut target = Target::resolve(cx, major, args)?;
+    let account = Account::for_servers().map_err(|e| Failure::failed(e.to_string(), "create the account by hand"))?;
+    if let Some(account) = &account
+        && !reachable(account, &cx.root)
+    {
+        let clone = Digest::of_bytes(cx.root.as_os_str().as_encoded_bytes()).short();
+        let name = format!("spock-server-suite-{clone}/{major}-{}", target.kind);
+        target.dirs = Dirs { base: std::env::temp_dir().join(name) };
+    }
+    let Origin::Compile(recipe) = &target.origin else {
+        return Err(Failure::usage("the server suite needs a server that is built here", "leave out --source prebuilt and --pg-config"));
+    };
+    let _lock = target.dirs.lock(&cx.say)?;
+    step::perform(cx, server::object_steps(cx, &target, recipe, &target.dirs, args.trust_new_digest))?;
+    let mut tally = Tally::default();
+    if cx.flags.plan {
+        SUITES.iter().for_each(|(dir, _)| cx.say.data(&format!("run  {}: {dir}", target.label())));
+        return Ok(tally);
+    }
+    if let Some(account) = &account {
+        give(&target.dirs.build(), account)?;
+    }
+    for (dir, goal) in SUITES {
+        let log = target.dirs.log(&format!("suite-{}", dir.replace('/', "-")));
+        files::remove_if_there(&log)?;
+        let child = Child::new("make", &target.dirs.build(), &log)
+            .args(["-C", dir, goal])
+            // PostgreSQL's own timeouts are made for machines with nothing else to do.
+            .env("PG_TEST_TIMEOUT_DEFAULT", "600")
+            .account(account.as_ref().map(|account| (account.uid, account.gid)));
+        let label = format!("{}: {dir}", target.label());
+        tally += counted(cx, &label, &child)?;
+    }
+    Ok(tally)
+}
+
+/// Can the account read a file in this directory?
+fn reachable(account: &Account, dir: &Path) -> bool {
+    let child = Child::new("test", Path::new("/"), Path::new("/dev/null")).args(["-r"]).args([dir.join("pg.lock")]);
+    let child = child.account(Some((account.uid, account.gid)));
+    child.read().is_ok()
+}
+
+/// Hands a tree over to the account.
+fn give(dir: &Path, account: &Account) -> Result<()> {
+    let own = |path: &Path| {
+        let meta = fs::symlink_metadata(path).map_err(Failure::io("look at", path))?;
+        if meta.is_symlink() {
+            return Ok(());
+        }
+        chown(path, Some(account.uid), Some(account.gid)).map_err(Failure::io("give away", path))
+    };
+    own(dir)?;
+    for entry in fs::read_dir(dir).map_err(Failure::io("read", dir))? {
+        let entry = entry.map_err(Failure::io("read", dir))?;
+        if entry.file_type().map_err(Failure::io("look at", entry.path()))?.is_dir() {
+            give(&entry.path(), account)?;
+        } else {
+            own(&entry.path())?;
+        }
+    }
+    Ok(())
+}
