@@ -119,6 +119,10 @@ pub enum Command {
     Demo(command::demo::DemoArgs),
     /// Run test suites; ends with `N passed, N failed, N skipped`
     Test(command::test::TestArgs),
+    /// Check the rules that no linter knows
+    Tidy(command::tidy::TidyArgs),
+    /// Run what CI runs, from ci/matrix.toml
+    Ci(command::ci::CiArgs),
     /// List what a build needs from the system
     Doctor(command::doctor::DoctorArgs),
 }

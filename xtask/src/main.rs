@@ -21,6 +21,7 @@ mod exit;
 mod extension;
 mod files;
 mod major;
+mod matrix;
 mod obtain;
 mod patchset;
 mod pins;
@@ -34,6 +35,8 @@ mod symbols;
 mod system;
 mod tally;
 mod target;
+mod tidy;
+mod workflow;
 
 use args::{Cli, Command};
 use cx::Cx;
@@ -64,6 +67,8 @@ fn run(cli: Cli, say: Say) -> Result<()> {
         Command::Extension(args) => args.run(&cx),
         Command::Demo(args) => args.run(&cx),
         Command::Test(args) => args.run(&cx),
+        Command::Tidy(args) => args.run(&cx),
+        Command::Ci(args) => args.run(&cx),
         Command::Doctor(args) => args.run(&cx),
     }
 }

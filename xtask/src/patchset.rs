@@ -160,6 +160,7 @@ fn fresh_headers(cx: &Cx, text: &str, before: &Path, after: &Path) -> Result<Vec
 pub fn patched_files(text: &str) -> Vec<String> {
     let names = text.lines().filter_map(|line| line.strip_prefix("+++ "));
     let names = names.map(|name| name.split(['\t', ' ']).next().unwrap_or_default());
+    let names = names.filter(|name| *name != "/dev/null");
     names.filter_map(|name| name.split_once('/')).map(|(_, rest)| rest.to_owned()).collect()
 }
 

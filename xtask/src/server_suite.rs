@@ -44,7 +44,10 @@ pub fn run(cx: &Cx, major: Major, args: &ServerArgs) -> Result<Tally> {
         target.dirs = Dirs { base: std::env::temp_dir().join(name) };
     }
     let Origin::Compile(recipe) = &target.origin else {
-        return Err(Failure::usage("the server suite needs a server that is built here", "leave out --source prebuilt and --pg-config"));
+        return Err(Failure::usage(
+            "the server suite needs a server that is built here",
+            "leave out --source prebuilt and --pg-config",
+        ));
     };
     let _lock = target.dirs.lock(&cx.say)?;
     step::perform(cx, server::object_steps(cx, &target, recipe, &target.dirs, args.trust_new_digest))?;

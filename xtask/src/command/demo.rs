@@ -49,7 +49,10 @@ impl DemoArgs {
         cx.say.data(&report.to_string());
         cx.say.event(Event::Result { name: "demo", value: as_json(&report) });
         if !report.good() {
-            return Err(Failure::failed("the nodes do not hold the same rows", "this is a defect: please report it with the table above"));
+            return Err(Failure::failed(
+                "the nodes do not hold the same rows",
+                "this is a defect: please report it with the table above",
+            ));
         }
         Ok(())
     }

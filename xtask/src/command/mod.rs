@@ -1,6 +1,7 @@
 //! The commands, one file each, in the order in which they build on each other.
 
 pub mod build;
+pub mod ci;
 pub mod demo;
 pub mod doctor;
 pub mod extension;
@@ -8,3 +9,4 @@ pub mod fetch;
 pub mod patch;
 pub mod server;
 pub mod test;
+pub mod tidy;

@@ -38,7 +38,10 @@ impl TestArgs {
         }
         cx.say.result("tests", &tally.to_string());
         if tally.failed > 0 {
-            return Err(Failure::failed(format!("{} tests failed", tally.failed), "the logs named above have the details"));
+            return Err(Failure::failed(
+                format!("{} tests failed", tally.failed),
+                "the logs named above have the details",
+            ));
         }
         Ok(())
     }

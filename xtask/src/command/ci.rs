@@ -1,0 +1,194 @@
+//! `ci`: the cells of `ci/matrix.toml`, counted. The last line on stdout is `N passed, N failed, N skipped`.
+//!
+//! **Invariant:** a cell that cannot run is skipped, with its reason in its result line; it is never a passed one.
+
+use std::fmt;
+use std::time::Instant;
+
+use crate::cx::Cx;
+use crate::exit::{Failure, Result};
+use crate::files;
+use crate::matrix::{Cell, Machine, Matrix};
+use crate::say::in_words;
+use crate::suites;
+use crate::system::{self, Purpose};
+use crate::tally::Tally;
+use crate::{tidy, workflow};
+
+/// Run what CI runs, from ci/matrix.toml.
+#[derive(Debug, clap::Args)]
+pub struct CiArgs {
+    /// Run this cell only, without the checks that run once
+    #[arg(long, value_name = "NAME")]
+    cell: Option<String>,
+    /// Run only what does not depend on a server: tidy and the unit suite
+    #[arg(long, conflicts_with = "cell")]
+    once: bool,
+    /// Print the cells
+    #[arg(long, conflicts_with_all = ["cell", "once"])]
+    list: bool,
+    /// Write the GitHub Actions file
+    #[arg(long, conflicts_with_all = ["cell", "once", "list"])]
+    workflow: bool,
+}
+
+/// How a cell, or the checks that run once, ended.
+enum Outcome {
+    Ran(Tally),
+    Skipped(&'static str),
+    Broken(String),
+}
+
+impl CiArgs {
+    /// Runs the cells that were asked for; fails when one of them did.
+    pub fn run(self, cx: &Cx) -> Result<()> {
+        let matrix = Matrix::load(&cx.root)?;
+        let machine = Machine::this();
+        if self.list {
+            matrix.cells.iter().for_each(|cell| cx.say.data(&listed(cell, &machine)));
+            return Ok(());
+        }
+        if self.workflow {
+            let path = cx.root.join(workflow::PATH);
+            files::write_whole(&path, workflow::text(&matrix).as_bytes())?;
+            cx.say.result("workflow", workflow::PATH);
+            return Ok(());
+        }
+        let cells: Vec<&Cell> = match &self.cell {
+            Some(name) => vec![matrix.named(name)?],
+            None if self.once => Vec::new(),
+            None => matrix.cells.iter().filter(|cell| cell.fits(&machine)).collect(),
+        };
+        system::require(cx, &needs(&cells))?;
+        let mut total = Total::default();
+        if self.cell.is_none() {
+            total.add(cx, "tidy and unit tests", Instant::now(), once)?;
+            if cells.is_empty() && !self.once {
+                let what = format!("ci/matrix.toml has no cell for {} on {}", machine.distribution, machine.arch);
+                return Err(Failure::usage(what, "add one, or name one with --cell"));
+            }
+        }
+        for cell in cells {
+            total.add(cx, &cell.name, Instant::now(), |cx| run_cell(cx, &matrix, cell))?;
+        }
+        total.end(cx)
+    }
+}
+
+fn needs(cells: &[&Cell]) -> Vec<Purpose> {
+    let mut purposes = vec![Purpose::Extension];
+    let prebuilt = |cell: &&Cell| cell.source.as_deref() == Some("prebuilt");
+    if cells.iter().any(prebuilt) {
+        purposes.push(Purpose::Prebuilt);
+    }
+    if !cells.iter().all(prebuilt) {
+        purposes.extend([Purpose::Server, Purpose::ServerTests]);
+    }
+    purposes
+}
+
+fn once(cx: &Cx) -> Result<Outcome> {
+    let found = tidy::findings(&cx.root)?;
+    for one in &found {
+        cx.say.note("Untidy", &one.to_string());
+    }
+    let mut tally = suites::unit(cx)?;
+    // The unit suite holds the same rules as a test; here they count once more, by name, as a check of their own.
+    tally += Tally { passed: u32::from(found.is_empty()), failed: u32::from(!found.is_empty()), skipped: 0 };
+    Ok(Outcome::Ran(tally))
+}
+
+fn run_cell(cx: &Cx, matrix: &Matrix, cell: &Cell) -> Result<Outcome> {
+    let args = cell.server_args();
+    let mut tally = Tally::default();
+    for suite in &cell.suites {
+        match suites::on_server(cx, *suite, cell.major, &args, &matrix.stories_of(cell)) {
+            Ok(one) => tally += one,
+            Err(Failure::NotObtainable { .. }) if cell.may_lack_source => {
+                return Ok(Outcome::Skipped("source not obtainable"));
+            }
+            Err(Failure::Unpinned { .. }) if cell.may_lack_source => return Ok(Outcome::Skipped("no digest pinned")),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(Outcome::Ran(tally))
+}
+
+#[derive(Default)]
+struct Total {
+    tests: Tally,
+    cells: Tally,
+    lines: Vec<String>,
+}
+
+impl Total {
+    /// Runs one part; anything but an interrupt is an outcome, so that the other cells still run.
+    fn add(&mut self, cx: &Cx, name: &str, began: Instant, work: impl FnOnce(&Cx) -> Result<Outcome>) -> Result<()> {
+        let outcome = match work(cx) {
+            Ok(outcome) => outcome,
+            Err(Failure::Interrupted) => return Err(Failure::Interrupted),
+            Err(failure) => {
+                cx.say.stderr(&format!("error: {failure}"));
+                Outcome::Broken(failure.to_string().lines().next().unwrap_or_default().to_owned())
+            }
+        };
+        match &outcome {
+            Outcome::Ran(tally) => {
+                self.tests += *tally;
+                let bad = u32::from(tally.failed > 0);
+                self.cells += Tally { passed: 1 - bad, failed: bad, skipped: 0 };
+            }
+            Outcome::Skipped(_) => {
+                self.tests.skipped += 1;
+                self.cells.skipped += 1;
+            }
+            Outcome::Broken(_) => {
+                self.tests.failed += 1;
+                self.cells.failed += 1;
+            }
+        }
+        let line = format!("{name:<22} {outcome} ({})", in_words(began.elapsed()));
+        cx.say.result("cell", &line);
+        self.lines.push(line);
+        Ok(())
+    }
+
+    fn end(self, cx: &Cx) -> Result<()> {
+        cx.say.note("Finished", &format!("{} parts: {}", self.lines.len(), self.cells));
+        cx.say.result("tests", &self.tests.to_string());
+        if self.tests.failed > 0 {
+            return Err(Failure::failed(
+                format!("{} of {} parts failed", self.cells.failed, self.lines.len()),
+                "see their lines above",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ran(tally) if tally.failed > 0 => write!(f, "FAILED   {tally}"),
+            Self::Ran(tally) => write!(f, "passed   {tally}"),
+            Self::Skipped(why) => write!(f, "skipped: {why}"),
+            Self::Broken(why) => write!(f, "FAILED   {why}"),
+        }
+    }
+}
+
+fn listed(cell: &Cell, machine: &Machine) -> String {
+    let here = if cell.fits(machine) { "here" } else { "elsewhere" };
+    let suites: Vec<String> = cell.suites.iter().map(|suite| format!("{suite:?}").to_lowercase()).collect();
+    let stories = if cell.stories.is_some() { " (smoke)" } else { "" };
+    format!(
+        "{:<22} {} {:<7} {:<10} {:<7} {:<9} {}{stories}",
+        cell.name,
+        cell.major,
+        cell.server.to_string(),
+        cell.distribution,
+        cell.arch,
+        here,
+        suites.join(",")
+    )
+}
