@@ -7,6 +7,9 @@
 //! **Invariants.** stdout is data, stderr everything else. Every failure leaves through [`exit::Failure`], with an exit code
 //! and, where there is one, a way out.
 
+// A failure is made once and ends the run: its size does not matter, its words do.
+#![allow(clippy::result_large_err)]
+
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -160,7 +160,7 @@ mod tests {
         let cases = [
             ("name = \"patched-15\"", "name = \"patched-17\"", "two cells are called patched-17"),
             ("source = \"prebuilt\"", "source = \"web\"", "the sources are"),
-            ("may_lack_source", "may_lack_sauce", "may_lack_sauce"),
+            ("may_lack_source = true", "may_lack_sauce = true", "may_lack_sauce"),
             ("stories = \"smoke\"", "stories = \"some\"", "some"),
             ("\"regress\"", "\"regres\"", "regres"),
         ];

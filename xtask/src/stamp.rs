@@ -104,7 +104,10 @@ mod tests {
         assert_eq!(stamp.verdict(&inputs, &[]), Verdict::Run("not done yet".into()));
         stamp.write(&inputs).unwrap();
         assert_eq!(stamp.verdict(&inputs, &[]), Verdict::Fresh);
-        assert_eq!(stamp.verdict(&inputs, &[out.clone()]), Verdict::Run(format!("{} is gone", out.display())));
+        assert_eq!(
+            stamp.verdict(&inputs, std::slice::from_ref(&out)),
+            Verdict::Run(format!("{} is gone", out.display()))
+        );
         fs::write(&out, "").unwrap();
         assert_eq!(stamp.verdict(&inputs, &[out]), Verdict::Fresh);
         let newer = inputs.clone().with("compiler", "gcc 13").with("options", "-O2");

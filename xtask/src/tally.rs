@@ -143,7 +143,8 @@ fn regress_tap(line: &str) -> Option<Line<'_>> {
     let mut words = rest.split_whitespace();
     words.next()?.parse::<u32>().ok()?;
     let name = words.nth(1)?;
-    rest.trim_end().ends_with(" ms").then(|| if failed { Line::Failed(name) } else { Line::Passed })
+    let result = if failed { Line::Failed(name) } else { Line::Passed };
+    rest.trim_end().ends_with(" ms").then_some(result)
 }
 
 /// pg_regress of 15: `     boolean     ... ok      35 ms`, `test tablespace   ... FAILED   12 ms`.

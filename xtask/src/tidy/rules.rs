@@ -115,7 +115,8 @@ mod tests {
     #[test]
     fn each_rule_finds_its_case() {
         let long = format!("//! x\nfn long() {{\n{}}}\n", "\n".repeat(70));
-        let cases: [(&str, String, &[(usize, &str)]); 9] = [
+        type Case = (&'static str, String, &'static [(usize, &'static str)]);
+        let cases: [Case; 9] = [
             ("core/src/a.rs", "//! Fine.\nfn f() {}\n".into(), &[]),
             ("core/src/a.rs", "fn f() {}\n".into(), &[(1, "no `//!` header")]),
             ("core/src/a.rs", long, &[(2, "function long has 72 lines")]),

@@ -35,7 +35,7 @@ impl<'a> Source<'a> {
                 let before = line[..at].chars().next_back();
                 let after = line[at + word.len()..].chars().next();
                 let inside = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-                !inside(before) && !(word.ends_with(|c: char| c.is_alphanumeric()) && inside(after))
+                !(inside(before) || word.ends_with(|c: char| c.is_alphanumeric()) && inside(after))
             })
         };
         self.code.lines().enumerate().filter(|(_, line)| holds(line)).map(|(i, _)| i + 1).collect()
@@ -175,7 +175,7 @@ mod tests {
     fn comments_and_strings_are_no_code() {
         let cases = [
             ("a // unsafe\nb", "a          \nb"),
-            ("\"unsafe {\" x", "            x"),
+            ("\"unsafe {\" x", "           x"),
             ("r#\"a\"b\"# y", "         y"),
             ("/* /* } */ } */ z", "                z"),
             ("'{' '\\'' 'a lifetime<'b>", "         'a lifetime<'b>"),
