@@ -13,8 +13,25 @@ mod conflict;
 mod error;
 mod output;
 mod pg;
+mod requirements;
 mod settings;
 mod sql;
 mod worker;
 
 pgrx::pg_module_magic!(name, version);
+
+/// Called once by the server when it loads the library.
+///
+/// Order: what must be right, settings, resource manager, shared memory and workers. Under pg_upgrade only what it checks
+/// for is there: settings and the resource manager.
+#[pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    if !pg::server::is_preloading() {
+        requirements::not_preloaded().raise();
+    }
+    if !pg::server::is_binary_upgrade() {
+        requirements::check();
+    }
+    settings::define();
+    worker::init();
+}

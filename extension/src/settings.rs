@@ -1,1 +1,293 @@
-//! Every setting: name, unit, default, range, reason; typed getters.
+//! Every setting: name, unit, default, range, reason; typed getters. Read by everybody, written by the server.
+//!
+//! # Invariants
+//! 1. Names, types, units, contexts, ranges and defaults are those of the C edition; a default differs only where a value
+//!    would lose data (`spock.exception_behaviour`).
+//! 2. Only settings that do something in this release are defined, and a misspelt one is noticed: the prefix is reserved.
+
+use pgrx::PgSqlErrorCode;
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use std::ffi::CString;
+
+use crate::error::Report;
+use crate::pg::guc::{CheckedEnum, define_checked_enum, reserve_prefix};
+use crate::pg::server;
+
+/// `spock.conflict_resolution`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub enum ConflictResolution {
+    /// The later commit wins; equal times are decided by the nodes' tiebreakers.
+    #[name = c"last_update_wins"]
+    LastUpdateWins,
+}
+
+impl CheckedEnum for ConflictResolution {
+    fn check(self) -> Result<(), Report> {
+        if server::start_settings().commit_timestamps {
+            return Ok(());
+        }
+        Err(Report::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            "\"spock.conflict_resolution\" needs \"track_commit_timestamp\" to be on",
+        )
+        .hint("Put \"track_commit_timestamp = on\" into postgresql.conf and restart the server."))
+    }
+}
+
+/// `spock.exception_behaviour`: what happens when a remote transaction cannot be applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub enum ExceptionBehaviour {
+    /// Leave out the rows that fail.
+    #[name = c"discard"]
+    Discard,
+    /// Leave out the whole transaction.
+    #[name = c"transdiscard"]
+    TransDiscard,
+    /// Stop the subscription. Nothing is lost.
+    #[name = c"sub_disable"]
+    SubDisable,
+}
+
+impl CheckedEnum for ExceptionBehaviour {
+    fn check(self) -> Result<(), Report> {
+        let value = match self {
+            Self::SubDisable => return Ok(()),
+            Self::Discard => "discard",
+            Self::TransDiscard => "transdiscard",
+        };
+        Err(Report::new(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("\"spock.exception_behaviour\" = \"{value}\" is not supported in this version"),
+        )
+        .hint("Use \"sub_disable\": the subscription stops at the transaction that fails, and nothing is lost."))
+    }
+}
+
+/// `spock.conflict_log_level`: the server's message levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+#[expect(missing_docs, reason = "the names of the server's levels say it")]
+pub enum ConflictLogLevel {
+    #[name = c"debug5"]
+    Debug5,
+    #[name = c"debug4"]
+    Debug4,
+    #[name = c"debug3"]
+    Debug3,
+    #[name = c"debug2"]
+    Debug2,
+    #[name = c"debug"]
+    #[hidden = true]
+    Debug,
+    #[name = c"debug1"]
+    Debug1,
+    #[name = c"info"]
+    Info,
+    #[name = c"notice"]
+    Notice,
+    #[name = c"warning"]
+    Warning,
+    #[name = c"error"]
+    Error,
+    #[name = c"log"]
+    Log,
+    #[name = c"fatal"]
+    Fatal,
+    #[name = c"panic"]
+    Panic,
+}
+
+/// `spock.log_origin_change`: whether an UPDATE or DELETE of a row that another origin wrote last is reported as a conflict
+/// although the remote change wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+pub enum LogOriginChange {
+    /// Never.
+    #[name = c"none"]
+    None,
+    /// When the local row came from another remote node.
+    #[name = c"remote_only_differs"]
+    RemoteOnlyDiffers,
+    /// As above, and when the row was written here after the subscription was made.
+    #[name = c"since_sub_creation"]
+    SinceSubCreation,
+}
+
+static CONFLICT_RESOLUTION: GucSetting<ConflictResolution> =
+    GucSetting::<ConflictResolution>::new(ConflictResolution::LastUpdateWins);
+static CONFLICT_LOG_LEVEL: GucSetting<ConflictLogLevel> = GucSetting::<ConflictLogLevel>::new(ConflictLogLevel::Log);
+static LOG_ORIGIN_CHANGE: GucSetting<LogOriginChange> = GucSetting::<LogOriginChange>::new(LogOriginChange::None);
+static SAVE_RESOLUTIONS: GucSetting<bool> = GucSetting::<bool>::new(false);
+static EXCEPTION_BEHAVIOUR: GucSetting<ExceptionBehaviour> =
+    GucSetting::<ExceptionBehaviour>::new(ExceptionBehaviour::SubDisable);
+static SYNCHRONOUS_COMMIT: GucSetting<bool> = GucSetting::<bool>::new(false);
+static RESTART_DELAY_DEFAULT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
+static RESTART_DELAY_ON_EXCEPTION: GucSetting<i32> = GucSetting::<i32>::new(0);
+static APPLY_IDLE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(300);
+static MAXIMUM_CLOCK_SKEW: GucSetting<i32> = GucSetting::<i32>::new(1_000);
+static COUNTRY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"??"));
+
+/// How conflicts are decided.
+pub fn conflict_resolution() -> ConflictResolution {
+    CONFLICT_RESOLUTION.get()
+}
+
+/// At which level a conflict is written to the log.
+pub fn conflict_log_level() -> ConflictLogLevel {
+    CONFLICT_LOG_LEVEL.get()
+}
+
+/// Which changes of origin are reported.
+pub fn log_origin_change() -> LogOriginChange {
+    LOG_ORIGIN_CHANGE.get()
+}
+
+/// Whether conflicts are written to `spock.resolutions`.
+pub fn save_resolutions() -> bool {
+    SAVE_RESOLUTIONS.get()
+}
+
+/// What happens to a remote transaction that cannot be applied.
+pub fn exception_behaviour() -> ExceptionBehaviour {
+    EXCEPTION_BEHAVIOUR.get()
+}
+
+/// Whether apply workers wait for their commits to reach the disk. Off: the provider is told only of what has.
+pub fn synchronous_commit() -> bool {
+    SYNCHRONOUS_COMMIT.get()
+}
+
+/// First delay before a failed worker starts again, in milliseconds, 1 or more. Later ones grow.
+pub fn restart_delay_default_ms() -> u32 {
+    RESTART_DELAY_DEFAULT.get().unsigned_abs()
+}
+
+/// Delay before a worker starts again after a transaction that could not be applied, in milliseconds.
+pub fn restart_delay_on_exception_ms() -> u32 {
+    RESTART_DELAY_ON_EXCEPTION.get().unsigned_abs()
+}
+
+/// After how many seconds without a word from the provider the connection counts as lost. 0: never.
+pub fn apply_idle_timeout_s() -> u32 {
+    APPLY_IDLE_TIMEOUT.get().unsigned_abs()
+}
+
+/// On a server without the commit clock: how long a commit waits for the local clock to pass the remote commit time, in
+/// milliseconds. Beyond it a warning is written and the wait is given up.
+pub fn maximum_clock_skew_ms() -> u32 {
+    MAXIMUM_CLOCK_SKEW.get().unsigned_abs()
+}
+
+/// What `spock.get_country()` answers.
+pub fn country() -> String {
+    text(&COUNTRY)
+}
+
+fn text(setting: &GucSetting<Option<CString>>) -> String {
+    setting.get().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Defines all of them. Called once, while the library is loaded.
+pub fn define() {
+    define_conflicts();
+    define_workers();
+    GucRegistry::define_string_guc(
+        c"spock.country",
+        c"Country of this server, as spock.get_country() answers.",
+        c"Two letters by custom. Independent of the country of the node.",
+        &COUNTRY,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    reserve_prefix(c"spock");
+}
+
+fn define_conflicts() {
+    define_checked_enum(
+        c"spock.conflict_resolution",
+        c"How conflicts between nodes are decided.",
+        c"last_update_wins compares commit times, so it needs track_commit_timestamp.",
+        &CONFLICT_RESOLUTION,
+        GucContext::Suset,
+    );
+    GucRegistry::define_enum_guc(
+        c"spock.conflict_log_level",
+        c"Level at which conflicts are written to the server log.",
+        c"",
+        &CONFLICT_LOG_LEVEL,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"spock.log_origin_change",
+        c"Which changes of a row's origin are reported although they are no conflict.",
+        c"",
+        &LOG_ORIGIN_CHANGE,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"spock.save_resolutions",
+        c"Writes every conflict to the table spock.resolutions.",
+        c"",
+        &SAVE_RESOLUTIONS,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    define_checked_enum(
+        c"spock.exception_behaviour",
+        c"What happens to a remote transaction that cannot be applied.",
+        c"sub_disable stops the subscription at that transaction, so that nothing is lost.",
+        &EXCEPTION_BEHAVIOUR,
+        GucContext::Sighup,
+    );
+}
+
+fn define_workers() {
+    GucRegistry::define_bool_guc(
+        c"spock.synchronous_commit",
+        c"Apply workers wait for their commits to reach the local disk.",
+        c"Off is safe: a provider is told only of what has reached the disk.",
+        &SYNCHRONOUS_COMMIT,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"spock.restart_delay_default",
+        c"First delay before a failed worker starts again.",
+        c"Later delays grow up to a minute.",
+        &RESTART_DELAY_DEFAULT,
+        1,
+        i32::MAX,
+        GucContext::Postmaster,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"spock.restart_delay_on_exception",
+        c"Delay before a worker starts again after a transaction that could not be applied.",
+        c"",
+        &RESTART_DELAY_ON_EXCEPTION,
+        0,
+        i32::MAX,
+        GucContext::Postmaster,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"spock.apply_idle_timeout",
+        c"Time without a word from the provider after which the connection counts as lost.",
+        c"0 turns it off.",
+        &APPLY_IDLE_TIMEOUT,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"spock.maximum_clock_skew",
+        c"How long a commit waits for the local clock to pass the remote commit time.",
+        c"Only on servers without the commit clock. Beyond it a warning is written and counted.",
+        &MAXIMUM_CLOCK_SKEW,
+        0,
+        600_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+}

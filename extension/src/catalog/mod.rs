@@ -1,3 +1,14 @@
-//! Rows of our own tables as Rust structs; no policy.
+//! Rows of our own tables as Rust structs; no policy. Everybody reads them; `sql` and the workers write them.
+//!
+//! # Invariants
+//! 1. A function here needs an open transaction; it takes its own snapshot and its own rights ([`query`]).
+//! 2. Column numbers and names are those of the C edition: the tables of an existing database are read as they are.
 
 pub mod dsn;
+pub mod exceptions;
+pub mod query;
+pub mod relations;
+pub mod repset;
+pub mod resolutions;
+pub mod sync;
+pub mod topology;

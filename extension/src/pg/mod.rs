@@ -8,11 +8,17 @@
 //! 4. Nothing here knows a replication rule.
 
 pub mod attempt;
+pub mod authority;
 pub mod compat;
 pub mod conn;
+pub mod function;
+pub mod guc;
 pub mod latch;
 pub mod libpq;
+pub mod message;
 pub mod process;
 pub mod raise;
+pub mod row_filter;
 pub mod scope;
+pub mod server;
 pub mod shmem;

@@ -1,1 +1,70 @@
 //! SQL functions: check arguments, call one function, shape the result. May call anything; nothing calls it.
+//!
+//! # Invariants
+//! 1. Privileges are checked first, then arguments, then the state of the catalogs, then the network; changes come last.
+//! 2. No error, warning or result holds a connection string that has a secret in it.
+//! 3. The left side of the table below is what `CREATE FUNCTION` of every installed version names: symbols are never
+//!    renamed.
+
+mod capabilities;
+mod marker;
+mod membership;
+mod node;
+mod provider;
+mod repset;
+mod status;
+mod subscription;
+
+use crate::error::Report;
+use crate::pg::function::Call;
+use pgrx::PgSqlErrorCode;
+
+crate::sql_functions! {
+    spock_version => capabilities::version,
+    spock_version_num => capabilities::version_num,
+    spock_max_proto_version => capabilities::max_proto_version,
+    spock_min_proto_version => capabilities::min_proto_version,
+    spock_server_capabilities => capabilities::server_capabilities,
+    spock_create_node => node::create,
+    spock_drop_node => node::drop,
+    spock_alter_node_add_interface => node::add_interface,
+    spock_alter_node_drop_interface => node::drop_interface,
+    spock_node_info => node::info,
+    spock_create_replication_set => repset::create,
+    spock_alter_replication_set => repset::alter,
+    spock_drop_replication_set => repset::drop,
+    spock_replication_set_add_table => membership::add_table,
+    spock_replication_set_add_all_tables => membership::add_all_tables,
+    spock_replication_set_remove_table => membership::remove_table,
+    spock_show_repset_table_info => membership::show_table,
+    spock_create_subscription => subscription::create,
+    spock_drop_subscription => subscription::drop,
+    spock_alter_subscription_enable => subscription::enable,
+    spock_alter_subscription_disable => subscription::disable,
+    spock_alter_subscription_interface => subscription::alter_interface,
+    spock_alter_subscription_add_replication_set => subscription::add_repset,
+    spock_alter_subscription_remove_replication_set => subscription::remove_repset,
+    spock_alter_subscription_skip_lsn => subscription::alter_skip_lsn,
+    spock_gen_slot_name => subscription::gen_slot_name,
+    spock_show_subscription_status => status::show_subscriptions,
+    spock_show_subscription_worker => status::show_workers,
+    spock_show_subscription_table => status::show_table,
+    spock_wait_for_subscription_sync_complete => status::wait_for_sync,
+    get_apply_group_progress => status::group_progress,
+    get_apply_worker_status => status::apply_workers,
+    spock_create_sync_event => marker::sync_event,
+}
+
+/// Argument `n`, a `name` that must be given and not be empty.
+fn required_name(call: &Call, n: usize, what: &str) -> Result<String, Report> {
+    let name = call.name(n).ok_or_else(|| null_argument(what))?;
+    if name.is_empty() {
+        return Err(Report::new(PgSqlErrorCode::ERRCODE_INVALID_NAME, format!("{what} must not be empty")));
+    }
+    Ok(name)
+}
+
+/// 22004: an argument is NULL that must not be.
+fn null_argument(what: &str) -> Report {
+    Report::new(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("{what} must not be null"))
+}

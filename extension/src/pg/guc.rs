@@ -1,0 +1,68 @@
+//! Defining a setting whose values are checked by a safe function. Plain settings go through pgrx's registry.
+
+use core::ffi::{CStr, c_int, c_void};
+use pgrx::guc::{GucCheckError, GucContext, GucEnum, GucFlags, GucRegistry, GucSetting};
+use pgrx::pg_sys;
+
+use crate::error::Report;
+
+/// A value of an enumerated setting that may be refused, with a reason.
+pub trait CheckedEnum: GucEnum {
+    /// `Err`: the value is refused and the report is shown.
+    fn check(self) -> Result<(), Report>;
+}
+
+/// Called by the server before a new value takes effect.
+unsafe extern "C-unwind" fn check_hook<T: CheckedEnum>(
+    value: *mut c_int,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: the server passes a valid pointer to one of the ordinals it was given; a panic inside becomes its ERROR.
+    unsafe {
+        pg_sys::submodules::panic::pgrx_extern_c_guard(move || match T::from_ordinal(*value).check() {
+            Ok(()) => true,
+            Err(report) => {
+                let mut error = GucCheckError::new(report.message.as_str()).with_errcode(report.code as i32);
+                if let Some(detail) = &report.detail {
+                    error = error.with_detail(detail.as_str());
+                }
+                if let Some(hint) = &report.hint {
+                    error = error.with_hint(hint.as_str());
+                }
+                error.apply();
+                false
+            }
+        })
+    }
+}
+
+/// Defines an enumerated setting whose values are checked.
+pub fn define_checked_enum<T: CheckedEnum>(
+    name: &'static CStr,
+    short_description: &'static CStr,
+    long_description: &'static CStr,
+    setting: &'static GucSetting<T>,
+    context: GucContext,
+) {
+    // SAFETY: the hook is guarded against panics, and everything it is given is static.
+    unsafe {
+        GucRegistry::define_enum_guc_with_hooks(
+            name,
+            short_description,
+            long_description,
+            setting,
+            context,
+            GucFlags::default(),
+            Some(check_hook::<T>),
+            None,
+            None,
+        );
+    }
+}
+
+/// From now on an unknown setting that starts with `prefix.` is an error, so that a misspelt one is noticed.
+pub fn reserve_prefix(prefix: &'static CStr) {
+    // SAFETY: a static string; removes unknown settings of that prefix with a warning.
+    unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) }
+}

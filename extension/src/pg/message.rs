@@ -1,0 +1,21 @@
+//! Logical decoding messages: bytes in the WAL that our output plugin finds again.
+
+use spock_core::types::Lsn;
+
+use crate::pg::compat::server::log_logical_message;
+use pgrx::pg_sys;
+
+/// Prefix by which the output plugin knows our messages.
+const PREFIX: &core::ffi::CStr = c"Spock";
+
+/// Writes a message and waits until it is on disk. Returns the end of its record. A transactional message is decoded at
+/// the commit of the current transaction, another one at its own place.
+pub fn write_flushed(payload: &[u8], transactional: bool) -> Option<Lsn> {
+    // SAFETY: the pointers are valid for the call; the record is written by the server, which raises on failure.
+    let end = unsafe {
+        let end = log_logical_message(PREFIX, payload, transactional);
+        pg_sys::XLogFlush(end);
+        end
+    };
+    Lsn::new(end)
+}

@@ -1,0 +1,266 @@
+//! `repset_add_table`, `repset_add_all_tables`, `repset_remove_table`, `repset_show_table`.
+//!
+//! # Invariants
+//! 1. Whatever is checked of a table is checked of each of its partitions too, and a row filter is made for each.
+//! 2. The columns that identify a row always go out.
+
+use pgrx::PgSqlErrorCode;
+
+use super::{null_argument, required_name};
+use crate::catalog::relations::{self, Relation};
+use crate::catalog::repset::{self, RepSet};
+use crate::catalog::topology;
+use crate::error::Report;
+use crate::pg::authority::{lock_relation_against_writes, require_administrator};
+use crate::pg::function::{Answer, Call, Value};
+use crate::pg::raise::warn;
+use crate::pg::row_filter::RowFilter;
+use crate::sql::repset::require_identity;
+
+fn null_parameter(what: &str) -> Report {
+    Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, format!("{what} must not be null"))
+}
+
+fn no_such_relation(oid: u32) -> Report {
+    Report::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, format!("relation with OID {oid} does not exist"))
+}
+
+/// Copying the rows that are there already comes with the initial synchronisation.
+fn refuse_copy(synchronize_data: bool) -> Result<(), Report> {
+    if !synchronize_data {
+        return Ok(());
+    }
+    Err(Report::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, "synchronize_data is not supported in this version")
+        .hint("Copy the rows of the table to the subscribers yourself, then add it with synchronize_data := false."))
+}
+
+/// `repset_add_table(set_name, relation, synchronize_data, columns, row_filter, include_partitions)`
+pub fn add_table(call: &Call) -> Result<Answer, Report> {
+    require_administrator("change a replication set")?;
+    let set_name = call.name(0).ok_or_else(|| null_parameter("the replication set's name"))?;
+    let oid = call.oid(1).ok_or_else(|| null_parameter("the table"))?;
+    refuse_copy(call.boolean(2).ok_or_else(|| null_parameter("synchronize_data"))?)?;
+    let wanted = column_list(call)?;
+    let filter = call.text(4);
+    let include_partitions = call.boolean(5).unwrap_or(false);
+    let local = topology::local_node_locked()?;
+    let set = repset::require_set(local.node.id, &set_name)?;
+    lock_relation_against_writes(oid);
+    let table = relations::relation(oid)?.ok_or_else(|| no_such_relation(oid))?;
+    let columns = wanted.map(|wanted| check_columns(&table, wanted, &set)).transpose()?;
+    let mut members = vec![table];
+    if include_partitions && members[0].kind == 'p' {
+        members.extend(relations::partitions(oid)?);
+    }
+    for (place, member) in members.iter().enumerate() {
+        check_table(member, &set)?;
+        if repset::is_member(set.id, member.oid)? {
+            // A partition may have been added on its own before.
+            if place > 0 {
+                continue;
+            }
+            return Err(Report::new(
+                PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
+                format!("table \"{}\" is already in replication set \"{}\"", member.qualified(), set.name),
+            ));
+        }
+        let filter = filter.as_deref().map(|text| RowFilter::parse(text, member.oid)).transpose()?;
+        repset::insert_member(set.id, member.oid, columns.as_deref(), filter.as_ref())?;
+    }
+    Ok(Answer::One(Value::Bool(true)))
+}
+
+/// The `columns` argument. An empty list means all columns, as the C edition stores it.
+fn column_list(call: &Call) -> Result<Option<Vec<String>>, Report> {
+    let Some(columns) = call.texts(3) else {
+        return Ok(None);
+    };
+    let columns: Option<Vec<String>> = columns.into_iter().collect();
+    let columns = columns.ok_or_else(|| null_argument("a column name"))?;
+    Ok((!columns.is_empty()).then_some(columns))
+}
+
+/// Each column exists, is not computed, is named once, and the identity is complete.
+fn check_columns(table: &Relation, wanted: Vec<String>, set: &RepSet) -> Result<Vec<String>, Report> {
+    let existing = relations::columns(table.oid)?;
+    for (place, name) in wanted.iter().enumerate() {
+        let column = existing.iter().find(|column| column.name == *name).ok_or_else(|| {
+            Report::new(
+                PgSqlErrorCode::ERRCODE_SYNTAX_ERROR,
+                format!("table \"{}\" has no column \"{name}\"", table.qualified()),
+            )
+        })?;
+        if column.generated {
+            return Err(Report::new(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!(
+                    "column \"{name}\" of table \"{}\" is generated and cannot be in a column list",
+                    table.qualified()
+                ),
+            )
+            .hint("Each node computes generated columns itself."));
+        }
+        if wanted[..place].contains(name) {
+            return Err(Report::new(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("column \"{name}\" is in the column list twice"),
+            ));
+        }
+    }
+    let missing = table.identity.iter().flatten().find(|name| !wanted.contains(name));
+    if let Some(name) = missing {
+        return Err(Report::new(
+            PgSqlErrorCode::ERRCODE_SYNTAX_ERROR,
+            format!("the column list of table \"{}\" must have column \"{name}\"", table.qualified()),
+        )
+        .detail(format!(
+            "The column belongs to the replica identity, by which replication set \"{}\" finds rows.",
+            set.name
+        )));
+    }
+    Ok(wanted)
+}
+
+/// Whether a relation may be in a set at all.
+fn check_table(table: &Relation, set: &RepSet) -> Result<(), Report> {
+    let refuse = |why: String| {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("relation \"{}\" cannot be in replication set \"{}\"", table.qualified(), set.name),
+        )
+        .detail(why)
+    };
+    if !matches!(table.kind, 'r' | 'p') {
+        return Err(refuse("Only tables can be replicated.".to_owned()));
+    }
+    if !table.permanent {
+        return Err(refuse("Temporary and unlogged tables cannot be replicated.".to_owned()));
+    }
+    if table.is_system() {
+        return Err(refuse("Tables of the server itself cannot be replicated.".to_owned()));
+    }
+    if relations::is_blocked("schema", &table.schema)? {
+        return Err(refuse(format!(
+            "Schema \"{}\" is kept out of replication sets (spock.reserved_object).",
+            table.schema
+        )));
+    }
+    if let Some(extension) = &table.extension
+        && relations::is_blocked("extension", extension)?
+    {
+        return Err(refuse(format!(
+            "Extension \"{extension}\" is kept out of replication sets (spock.reserved_object)."
+        )));
+    }
+    if set.actions.needs_identity() {
+        require_identity(table, &set.name)?;
+    }
+    Ok(())
+}
+
+/// `repset_add_all_tables(set_name, schema_names, synchronize_data)`
+pub fn add_all_tables(call: &Call) -> Result<Answer, Report> {
+    require_administrator("change a replication set")?;
+    let set_name = required_name(call, 0, "the replication set's name")?;
+    let schemas: Option<Vec<String>> = call.texts(1).unwrap_or_default().into_iter().collect();
+    let schemas = schemas.ok_or_else(|| null_argument("a schema name"))?;
+    refuse_copy(call.boolean(2).unwrap_or(false))?;
+    let local = topology::local_node_locked()?;
+    let set = repset::require_set(local.node.id, &set_name)?;
+    for schema in schemas {
+        if !relations::schema_exists(&schema)? {
+            return Err(Report::new(
+                PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
+                format!("schema \"{schema}\" does not exist"),
+            ));
+        }
+        if relations::is_blocked("schema", &schema)? {
+            warn(format!("schema \"{schema}\" is kept out of replication sets, skipping it"));
+            continue;
+        }
+        for table in relations::candidates(&schema, set.id)? {
+            add_candidate(&table, &set)?;
+        }
+    }
+    Ok(Answer::One(Value::Bool(true)))
+}
+
+fn add_candidate(table: &Relation, set: &RepSet) -> Result<(), Report> {
+    if let Some(extension) = &table.extension
+        && relations::is_blocked("extension", extension)?
+    {
+        warn(format!(
+            "extension \"{extension}\" is kept out of replication sets, skipping table \"{}\"",
+            table.qualified()
+        ));
+        return Ok(());
+    }
+    if set.actions.needs_identity() && table.identity.is_none() {
+        warn(format!(
+            "table \"{}\" has no primary key or replica identity index, skipping it for replication set \"{}\"",
+            table.qualified(),
+            set.name
+        ));
+        return Ok(());
+    }
+    repset::insert_member(set.id, table.oid, None, None)
+}
+
+/// `repset_remove_table(set_name, relation, include_partitions)`
+pub fn remove_table(call: &Call) -> Result<Answer, Report> {
+    require_administrator("change a replication set")?;
+    let set_name = required_name(call, 0, "the replication set's name")?;
+    let oid = call.oid(1).ok_or_else(|| null_argument("the table"))?;
+    let include_partitions = call.boolean(2).unwrap_or(false);
+    let local = topology::local_node_locked()?;
+    let set = repset::require_set(local.node.id, &set_name)?;
+    let table = relations::relation(oid)?.ok_or_else(|| no_such_relation(oid))?;
+    if !repset::delete_member(set.id, oid)? {
+        return Err(Report::new(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            format!("table \"{}\" is not in replication set \"{}\"", table.qualified(), set.name),
+        ));
+    }
+    if include_partitions && table.kind == 'p' {
+        for partition in relations::partitions(oid)? {
+            repset::delete_member(set.id, partition.oid)?;
+        }
+    }
+    Ok(Answer::One(Value::Bool(true)))
+}
+
+/// `repset_show_table(relation, repsets)`: a subscriber asks this of its provider.
+pub fn show_table(call: &Call) -> Result<Answer, Report> {
+    let oid = call.oid(0).ok_or_else(|| null_argument("the table"))?;
+    let sets: Vec<String> = call.texts(1).unwrap_or_default().into_iter().flatten().collect();
+    let local = topology::require_local_node()?;
+    for name in &sets {
+        if repset::set_by_name(local.node.id, name)?.is_none() {
+            return Err(Report::new(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("replication set \"{name}\" does not exist"),
+            ));
+        }
+    }
+    let table = relations::relation(oid)?.ok_or_else(|| no_such_relation(oid))?;
+    let memberships = repset::memberships(local.node.id, oid, &sets)?;
+    // A membership without a list sends all columns, so no list of another set can take one away.
+    let all = memberships.iter().any(|membership| membership.columns.is_none());
+    let listed = |name: &String| {
+        memberships.iter().flat_map(|membership| membership.columns.iter().flatten()).any(|n| n == name)
+    };
+    let columns: Vec<String> = relations::columns(oid)?
+        .into_iter()
+        .filter(|column| !column.generated && (all || memberships.is_empty() || listed(&column.name)))
+        .map(|column| column.name)
+        .collect();
+    Ok(Answer::Record(vec![
+        Value::Oid(table.oid),
+        Value::Text(table.schema.clone()),
+        Value::Text(table.name.clone()),
+        Value::Texts(columns),
+        Value::Bool(memberships.iter().any(|membership| membership.has_row_filter)),
+        Value::Char(u8::try_from(table.kind).unwrap_or(b'?')),
+        Value::Bool(table.is_partition),
+    ]))
+}

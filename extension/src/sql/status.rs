@@ -1,0 +1,175 @@
+//! What is going on: subscriptions, their workers, how far they have come; and waiting for it.
+
+use pgrx::PgSqlErrorCode;
+use spock_core::sync::SyncState;
+use std::time::Duration;
+
+use super::{null_argument, required_name, subscription};
+use crate::catalog::topology::{self, Subscription};
+use crate::catalog::{relations, sync};
+use crate::error::Report;
+use crate::pg::function::{Answer, Call, Value};
+use crate::pg::{authority, latch, server};
+use crate::worker::progress;
+use crate::worker::registry::{self, Role, WorkerStatus, WorkerView};
+
+/// Between two looks at the sync states, as in the C edition.
+const SYNC_POLL: Duration = Duration::from_millis(200);
+
+/// The subscription that is named by argument 0, or all of this node by name.
+fn chosen(call: &Call) -> Result<Vec<Subscription>, Report> {
+    let local = topology::require_local_node()?;
+    match call.name(0) {
+        Some(name) => Ok(vec![subscription::require(&name)?]),
+        None => topology::subscriptions_of(local.node.id),
+    }
+}
+
+fn attached(subscription: &Subscription) -> Option<WorkerView> {
+    registry::apply_worker(server::database_oid(), subscription.id).filter(|worker| worker.pid.is_some())
+}
+
+fn status_word(subscription: &Subscription) -> Result<&'static str, Report> {
+    Ok(match (attached(subscription), sync::sync_state(subscription.id)?) {
+        (Some(_), None) => "unknown",
+        (Some(_), Some(row)) if row.state == SyncState::Ready => "replicating",
+        (Some(_), Some(_)) => "initializing",
+        (None, _) if subscription.enabled => "down",
+        (None, _) => "disabled",
+    })
+}
+
+/// `sub_show_status(subscription_name)`
+pub fn show_subscriptions(call: &Call) -> Result<Answer, Report> {
+    let row = |subscription: Subscription| {
+        Ok(vec![
+            Value::Text(subscription.name.clone()),
+            Value::Text(status_word(&subscription)?.to_owned()),
+            Value::Text(subscription.origin.name.clone()),
+            Value::Text(subscription.origin_if.dsn.shown()),
+            Value::Text(subscription.slot_name.clone()),
+            Value::texts(&subscription.replication_sets),
+            Value::texts(&subscription.forward_origins),
+        ])
+    };
+    Ok(Answer::Rows(chosen(call)?.into_iter().map(row).collect::<Result<_, Report>>()?))
+}
+
+/// `sub_worker_status(subscription_name)`: one row per subscription, also when nothing runs.
+pub fn show_workers(call: &Call) -> Result<Answer, Report> {
+    let row = |subscription: Subscription| {
+        let worker = registry::apply_worker(server::database_oid(), subscription.id);
+        let status = match &worker {
+            Some(worker) => worker.status.as_str(),
+            None if subscription.enabled => "none",
+            None => "disabled",
+        };
+        vec![
+            Value::Text(subscription.name),
+            worker.as_ref().and_then(|worker| worker.pid).map_or(Value::Null, Value::Int),
+            Value::Text(status.to_owned()),
+            Value::Int(worker.as_ref().map_or(0, |worker| worker.attempts).cast_signed()),
+            Value::time(worker.as_ref().and_then(|worker| worker.retry_at)),
+            Value::text(worker.and_then(|worker| worker.last_error)),
+        ]
+    };
+    Ok(Answer::Rows(chosen(call)?.into_iter().map(row).collect()))
+}
+
+/// `sub_show_table(subscription_name, relation)`
+pub fn show_table(call: &Call) -> Result<Answer, Report> {
+    let name = required_name(call, 0, "the subscription's name")?;
+    let oid = call.oid(1).ok_or_else(|| null_argument("the table"))?;
+    let subscription = subscription::require(&name)?;
+    let table = relations::relation(oid)?.ok_or_else(|| {
+        Report::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, format!("relation with OID {oid} does not exist"))
+    })?;
+    let state = sync::table_sync_state(subscription.id, &table.schema, &table.name)?.map(|row| row.state);
+    Ok(Answer::Record(vec![
+        Value::Text(table.schema),
+        Value::Text(table.name),
+        Value::Text(state.map_or("unknown", SyncState::shown_as).to_owned()),
+    ]))
+}
+
+/// `sub_wait_for_sync(subscription_name)`
+pub fn wait_for_sync(call: &Call) -> Result<Answer, Report> {
+    let name = required_name(call, 0, "the subscription's name")?;
+    if authority::uses_one_snapshot() {
+        return Err(Report::new(
+            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            "cannot wait for a subscription in a transaction that keeps one snapshot",
+        )
+        .hint("Use isolation level READ COMMITTED."));
+    }
+    loop {
+        let subscription = subscription::require(&name)?;
+        let rows = sync::sync_states(subscription.id)?;
+        if let Some(failed) = rows.iter().find(|row| row.state == SyncState::Failed) {
+            let table =
+                failed.table.as_ref().map_or_else(|| name.clone(), |(schema, table)| format!("{schema}.{table}"));
+            return Err(Report::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("synchronization of \"{table}\" has failed"),
+            )
+            .hint("See the server log, then start it again with spock.sub_resync_table."));
+        }
+        if rows.iter().any(|row| row.table.is_none()) && rows.iter().all(|row| row.state == SyncState::Ready) {
+            return Ok(Answer::Void);
+        }
+        if !subscription.enabled {
+            return Err(Report::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("subscription \"{name}\" is disabled and will not become synchronized"),
+            )
+            .hint("Enable it with spock.sub_enable."));
+        }
+        latch::wait(SYNC_POLL);
+        latch::check_interrupts();
+    }
+}
+
+/// `apply_group_progress()`: all databases of the server.
+pub fn group_progress(_: &Call) -> Result<Answer, Report> {
+    let rows = progress::snapshot().into_iter().map(|row| {
+        vec![
+            Value::Oid(row.key.database),
+            Value::Oid(row.key.node.get()),
+            Value::Oid(row.key.remote.get()),
+            Value::time(row.remote_commit_ts),
+            Value::time(row.prev_remote_ts),
+            Value::Lsn(row.remote_commit_lsn),
+            Value::Lsn(row.remote_insert_lsn),
+            Value::Lsn(row.received_lsn),
+            Value::time(row.last_updated_ts),
+            Value::Bool(row.updated_by_decode),
+        ]
+    });
+    Ok(Answer::Rows(rows.collect()))
+}
+
+/// The words that the C edition has for it.
+const fn legacy_status(status: WorkerStatus) -> &'static str {
+    match status {
+        WorkerStatus::Starting | WorkerStatus::Connecting | WorkerStatus::Initializing => "idle",
+        WorkerStatus::Running => "running",
+        WorkerStatus::Stopped => "stopped",
+        WorkerStatus::Failed => "failed",
+    }
+}
+
+/// `get_apply_worker_status()`: attached apply workers of all databases.
+pub fn apply_workers(_: &Call) -> Result<Answer, Report> {
+    let rows = registry::workers().into_iter().filter_map(|worker| {
+        let (Role::Apply, Some(pid), Some(subscription)) = (worker.role, worker.pid, worker.subscription) else {
+            return None;
+        };
+        Some(vec![
+            Value::BigInt(i64::from(pid)),
+            Value::Int(worker.database.cast_signed()),
+            Value::BigInt(i64::from(subscription.get())),
+            Value::Text(legacy_status(worker.status).to_owned()),
+        ])
+    });
+    Ok(Answer::Rows(rows.collect()))
+}

@@ -1,0 +1,416 @@
+//! `sub_create`, `sub_drop` and what changes a subscription.
+//!
+//! # Invariants
+//! 1. The topology's mutex is not held while the network is asked; what was read before is checked again under it.
+//! 2. A worker reads its subscription once, so every change restarts it, at commit.
+//! 3. A slot is made by the worker, never here; an existing one of the same name is never taken over.
+
+use pgrx::PgSqlErrorCode;
+use spock_core::names::{self, NameError};
+use spock_core::sync::{SyncKind, SyncState};
+use spock_core::types::SubId;
+
+use super::node::{checked_dsn, refuse_taken_id};
+use super::provider::{self, Provider, ProviderSession};
+use super::{null_argument, required_name};
+use crate::catalog::sync;
+use crate::catalog::topology::{self, Dsn, LocalNode, NewSubscription, Subscription};
+use crate::error::Report;
+use crate::pg::authority::{refuse_in_transaction_block, require_administrator};
+use crate::pg::function::{Answer, ArgType, Call, Value};
+use crate::pg::raise::{Level, log};
+use crate::pg::server;
+use crate::worker::registry::{Change, signal_at_commit, terminate_apply_and_wait};
+
+/// The only value of `forward_origins`.
+const FORWARD_ALL: &str = "all";
+
+/// The arguments of `sub_create`, checked as far as they can be without looking anywhere.
+struct Wish {
+    name: String,
+    dsn: Dsn,
+    sets: Vec<String>,
+    forward_origins: Vec<String>,
+    apply_delay: String,
+    force_text: bool,
+    enabled: bool,
+    skip_schemas: Vec<String>,
+}
+
+impl Wish {
+    fn of(call: &Call) -> Result<Self, Report> {
+        let name = required_name(call, 0, "the subscription's name")?;
+        check_name(&name)?;
+        let dsn = checked_dsn(call.text(1).ok_or_else(|| null_argument("the connection string"))?)?;
+        if call.boolean(3) == Some(true) || call.boolean(4) == Some(true) {
+            return Err(Report::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                "copying structure or data to a new subscription is not supported in this version",
+            )
+            .hint("Restore a dump of the provider first, then subscribe with synchronize_structure and synchronize_data off."));
+        }
+        let forward_origins = names_of(call, 5, "forward_origins")?;
+        if let Some(other) = forward_origins.iter().find(|origin| *origin != FORWARD_ALL) {
+            return Err(Report::new(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("forward_origins does not know \"{other}\""),
+            )
+            .hint("Use '{}' for the provider's own changes, or '{all}' for everything that arrives there."));
+        }
+        Ok(Self {
+            name,
+            dsn,
+            sets: names_of(call, 2, "replication_sets")?,
+            forward_origins,
+            apply_delay: call.output(6, ArgType::Interval).unwrap_or_default(),
+            force_text: call.boolean(7).unwrap_or(false),
+            enabled: call.boolean(8).unwrap_or(true),
+            skip_schemas: names_of(call, 9, "skip_schema")?,
+        })
+    }
+}
+
+/// A `text[]` argument without NULLs; what is given twice counts once.
+fn names_of(call: &Call, n: usize, what: &str) -> Result<Vec<String>, Report> {
+    let mut names: Vec<String> = Vec::new();
+    for name in call.texts(n).unwrap_or_default() {
+        let name = name.ok_or_else(|| null_argument(&format!("an element of {what}")))?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// The name becomes part of slot names, so it follows their rules.
+fn check_name(name: &str) -> Result<(), Report> {
+    names::check_subscription_name(name).map_err(|error| {
+        let code = match error {
+            NameError::TooLong { .. } => PgSqlErrorCode::ERRCODE_NAME_TOO_LONG,
+            NameError::Empty | NameError::BadCharacter { .. } | NameError::ReservedId => {
+                PgSqlErrorCode::ERRCODE_INVALID_NAME
+            }
+        };
+        Report::new(code, format!("subscription name \"{name}\" {error}"))
+            .hint("Use lower case letters, digits and the underscore, at most 63 of them.")
+    })
+}
+
+fn no_such_subscription(name: &str) -> Report {
+    Report::new(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, format!("subscription \"{name}\" does not exist"))
+}
+
+/// The subscription of that name; 42704 when there is none.
+pub fn require(name: &str) -> Result<Subscription, Report> {
+    topology::subscription_by_name(name)?.ok_or_else(|| no_such_subscription(name))
+}
+
+fn refuse_duplicate(name: &str) -> Result<(), Report> {
+    if topology::subscription_by_name(name)?.is_none() {
+        return Ok(());
+    }
+    Err(Report::new(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, format!("subscription \"{name}\" already exists")))
+}
+
+/// A node that gets the changes of others through one provider must not get them from those others, too: they would arrive
+/// twice and out of order. 55000.
+fn refuse_mixed_forwarding(local: &LocalNode, name: &str, forwards: bool) -> Result<(), Report> {
+    let others = topology::subscriptions_of(local.node.id)?;
+    let other = others
+        .iter()
+        .filter(|subscription| subscription.enabled && subscription.name != name)
+        .find(|subscription| forwards || !subscription.forward_origins.is_empty());
+    let Some(other) = other else {
+        return Ok(());
+    };
+    let which = if forwards { name } else { &other.name };
+    Err(Report::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("subscription \"{name}\" cannot be enabled beside subscription \"{}\"", other.name),
+    )
+    .detail(format!(
+        "Subscription \"{which}\" receives the changes of other nodes through its provider; a second enabled subscription \
+         could receive them again."
+    ))
+    .hint("Disable or drop one of them, or use forward_origins = '{}'."))
+}
+
+/// `sub_create(…)`
+pub fn create(call: &Call) -> Result<Answer, Report> {
+    require_administrator("create a subscription")?;
+    let wish = Wish::of(call)?;
+    let local = topology::require_local_node()?;
+    refuse_duplicate(&wish.name)?;
+    if wish.enabled {
+        refuse_mixed_forwarding(&local, &wish.name, !wish.forward_origins.is_empty())?;
+    }
+    let (provider, slot_name) = ask_provider(&wish, &local)?;
+
+    let local = topology::local_node_locked()?;
+    refuse_duplicate(&wish.name)?;
+    if wish.enabled {
+        refuse_mixed_forwarding(&local, &wish.name, !wish.forward_origins.is_empty())?;
+    }
+    let origin_if = known_interface(&provider, &wish.dsn)?;
+    look_at_others(&wish, &local, &provider, &slot_name)?;
+    let id = topology::insert_subscription(&NewSubscription {
+        name: &wish.name,
+        origin: provider.id,
+        target: local.node.id,
+        origin_if,
+        target_if: local.interface.id,
+        enabled: wish.enabled,
+        slot_name: &slot_name,
+        replication_sets: &wish.sets,
+        forward_origins: &wish.forward_origins,
+        apply_delay: &wish.apply_delay,
+        force_text: wish.force_text,
+        skip_schemas: &wish.skip_schemas,
+    })?;
+    if wish.enabled {
+        sync::insert_sync_state(id, SyncKind::Init, SyncState::Init)?;
+    } else {
+        // Whoever enables it later brings the slot; from here on the origin remembers where to go on.
+        sync::insert_sync_state(id, SyncKind::Init, SyncState::Ready)?;
+        topology::create_origin(&slot_name)?;
+    }
+    signal_at_commit(Change::Restart(id));
+    Ok(Answer::One(Value::Oid(id.get())))
+}
+
+/// Everything that the network must answer before a subscription is written. Returns the provider and the slot's name.
+fn ask_provider(wish: &Wish, local: &LocalNode) -> Result<(Provider, String), Report> {
+    let mut session = ProviderSession::open(&wish.dsn, &wish.name)?;
+    let provider = session.node_info()?;
+    let here =
+        provider.system == server::system_identifier().to_string() && provider.database == server::database_name();
+    if here || provider.name == local.node.name || provider.id == local.node.id {
+        return Err(Report::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("node \"{}\" cannot subscribe to node \"{}\"", local.node.name, provider.name),
+        )
+        .detail("Provider and subscriber are the same database, or their node names give the same id.")
+        .hint("Check the connection string; every node of a cluster needs a name with an id of its own."));
+    }
+    let unknown: Vec<String> =
+        wish.sets.iter().filter(|set| !provider.sets.contains(set)).map(|set| format!("\"{set}\"")).collect();
+    if !unknown.is_empty() {
+        return Err(Report::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("node \"{}\" has no replication set {}", provider.name, unknown.join(", ")),
+        )
+        .hint(format!("Its replication sets: {}.", provider.sets.join(", "))));
+    }
+    session.check_output_plugin()?;
+    let slot_name = names::slot_name(&server::database_name(), &provider.name, &wish.name);
+    if wish.enabled {
+        session.refuse_existing_slot(&slot_name)?;
+    }
+    session.check_replication_login(&wish.name)?;
+    provider::check_local_login(&local.interface.dsn, &wish.name)?;
+    Ok((provider, slot_name))
+}
+
+/// The id of the interface by which the provider is reached; writes node and interface when they are new here.
+fn known_interface(provider: &Provider, dsn: &Dsn) -> Result<u32, Report> {
+    let Some(node) = topology::node_by_name(&provider.name)? else {
+        refuse_taken_id(provider.id, &provider.name)?;
+        topology::insert_node(
+            provider.id,
+            &provider.name,
+            provider.location.as_deref(),
+            provider.country.as_deref(),
+            provider.info.as_deref(),
+        )?;
+        let id = names::interface_id(provider.id, &provider.name);
+        topology::insert_interface(id, &provider.name, provider.id, dsn)?;
+        return Ok(id);
+    };
+    if node.id != provider.id {
+        return Err(Report::new(
+            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+            format!("node \"{}\" is known here with another id", provider.name),
+        ));
+    }
+    let interface = topology::interface_by_name(node.id, &node.name)?.ok_or_else(|| {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            format!("node \"{0}\" has no interface named \"{0}\"", node.name),
+        )
+        .hint("Add it with spock.node_add_interface.")
+    })?;
+    if interface.dsn == *dsn {
+        return Ok(interface.id);
+    }
+    Err(Report::new(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("node \"{}\" is known here with another connection string", node.name),
+    )
+    .detail(format!("Known: \"{}\".", interface.dsn.redacted()))
+    .hint("Use that one, or change it afterwards with spock.node_add_interface and spock.sub_alter_interface."))
+}
+
+/// Other subscriptions: one to the same provider with the same sets gets a warning, one with the same slot is refused.
+fn look_at_others(wish: &Wish, local: &LocalNode, provider: &Provider, slot_name: &str) -> Result<(), Report> {
+    for other in topology::subscriptions_of(local.node.id)? {
+        if other.slot_name == slot_name {
+            return Err(Report::new(
+                PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+                format!("subscription \"{}\" already uses the slot name \"{slot_name}\"", other.name),
+            )
+            .hint("Slot names hold a shortened form of the subscription's name. Choose another name."));
+        }
+        if other.origin.id != provider.id {
+            continue;
+        }
+        for set in wish.sets.iter().filter(|set| other.replication_sets.contains(set)) {
+            let message = format!(
+                "subscription \"{}\" already receives replication set \"{set}\" of node \"{}\"",
+                other.name, provider.name
+            );
+            log(Level::Warning, &Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message));
+        }
+    }
+    Ok(())
+}
+
+/// `sub_drop(subscription_name, ifexists)`: 1 when it was dropped, 0 when it was not there.
+pub fn drop(call: &Call) -> Result<Answer, Report> {
+    require_administrator("drop a subscription")?;
+    let name = required_name(call, 0, "the subscription's name")?;
+    let if_exists = call.boolean(1).unwrap_or(false);
+    topology::local_node_locked()?;
+    let Some(subscription) = topology::subscription_by_name(&name)? else {
+        return if if_exists { Ok(Answer::One(Value::Oid(0))) } else { Err(no_such_subscription(&name)) };
+    };
+    topology::delete_subscription(subscription.id)?;
+    signal_at_commit(Change::Restart(subscription.id));
+    if topology::subscriptions_with(subscription.origin.id)?.is_empty() {
+        topology::delete_node(subscription.origin.id)?;
+    }
+    terminate_apply_and_wait(server::database_oid(), subscription.id);
+    if let Err(error) = provider::drop_slot(&subscription.origin_if.dsn, &name, &subscription.slot_name) {
+        let report = Report::new(
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!(
+                "could not drop replication slot \"{}\" on node \"{}\"",
+                subscription.slot_name, subscription.origin.name
+            ),
+        );
+        log(
+            Level::Warning,
+            &report
+                .detail(format!("Connection \"{}\": {error}.", subscription.origin_if.dsn.redacted()))
+                .hint("The slot keeps WAL on that node. Drop it there with pg_drop_replication_slot."),
+        );
+    }
+    topology::drop_origin(&subscription.slot_name)?;
+    Ok(Answer::One(Value::Oid(1)))
+}
+
+/// `sub_enable(subscription_name, immediate)`
+pub fn enable(call: &Call) -> Result<Answer, Report> {
+    require_administrator("enable a subscription")?;
+    let name = required_name(call, 0, "the subscription's name")?;
+    if call.boolean(1) == Some(true) {
+        refuse_in_transaction_block(c"spock.sub_enable with immediate");
+    }
+    let local = topology::local_node_locked()?;
+    let subscription = require(&name)?;
+    refuse_mixed_forwarding(&local, &name, !subscription.forward_origins.is_empty())?;
+    topology::set_subscription_enabled(subscription.id, true)?;
+    signal_at_commit(Change::Restart(subscription.id));
+    Ok(Answer::One(Value::Bool(true)))
+}
+
+/// `sub_disable(subscription_name, immediate)`
+pub fn disable(call: &Call) -> Result<Answer, Report> {
+    require_administrator("disable a subscription")?;
+    let name = required_name(call, 0, "the subscription's name")?;
+    let immediate = call.boolean(1) == Some(true);
+    if immediate {
+        refuse_in_transaction_block(c"spock.sub_disable with immediate");
+    }
+    topology::local_node_locked()?;
+    let subscription = require(&name)?;
+    topology::set_subscription_enabled(subscription.id, false)?;
+    signal_at_commit(Change::Restart(subscription.id));
+    if immediate {
+        terminate_apply_and_wait(server::database_oid(), subscription.id);
+    }
+    Ok(Answer::One(Value::Bool(true)))
+}
+
+/// `sub_alter_interface(subscription_name, interface_name)`
+pub fn alter_interface(call: &Call) -> Result<Answer, Report> {
+    require_administrator("alter a subscription")?;
+    let name = required_name(call, 0, "the subscription's name")?;
+    let interface_name = required_name(call, 1, "the interface's name")?;
+    topology::local_node_locked()?;
+    let subscription = require(&name)?;
+    let interface = topology::interface_by_name(subscription.origin.id, &interface_name)?.ok_or_else(|| {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+            format!("node \"{}\" has no interface named \"{interface_name}\"", subscription.origin.name),
+        )
+    })?;
+    if interface.id == subscription.origin_if.id {
+        return Ok(Answer::One(Value::Bool(false)));
+    }
+    topology::set_subscription_interface(subscription.id, interface.id)?;
+    signal_at_commit(Change::Restart(subscription.id));
+    Ok(Answer::One(Value::Bool(true)))
+}
+
+/// `sub_add_repset(subscription_name, replication_set)`
+pub fn add_repset(call: &Call) -> Result<Answer, Report> {
+    change_sets(call, |sets, name| {
+        let absent = !sets.contains(&name);
+        if absent {
+            sets.push(name);
+        }
+        absent
+    })
+}
+
+/// `sub_remove_repset(subscription_name, replication_set)`
+pub fn remove_repset(call: &Call) -> Result<Answer, Report> {
+    change_sets(call, |sets, name| {
+        let before = sets.len();
+        sets.retain(|set| *set != name);
+        sets.len() != before
+    })
+}
+
+/// Applies `change` to the list of sets under the topology's mutex; it answers whether anything changed.
+fn change_sets(call: &Call, change: impl Fn(&mut Vec<String>, String) -> bool) -> Result<Answer, Report> {
+    require_administrator("alter a subscription")?;
+    let name = required_name(call, 0, "the subscription's name")?;
+    let set = required_name(call, 1, "the replication set's name")?;
+    topology::local_node_locked()?;
+    let mut subscription = require(&name)?;
+    let changed = change(&mut subscription.replication_sets, set);
+    if changed {
+        topology::set_subscription_sets(subscription.id, &subscription.replication_sets)?;
+        signal_at_commit(Change::Restart(subscription.id));
+    }
+    Ok(Answer::One(Value::Bool(changed)))
+}
+
+/// `sub_alter_skiplsn(subscription_name, lsn)`
+pub fn alter_skip_lsn(call: &Call) -> Result<Answer, Report> {
+    require_administrator("alter a subscription")?;
+    let name = required_name(call, 0, "the subscription's name")?;
+    let lsn = call.lsn(1).ok_or_else(|| null_argument("the LSN"))?;
+    topology::local_node_locked()?;
+    let id: SubId = require(&name)?.id;
+    topology::set_skip_lsn(id, lsn)?;
+    signal_at_commit(Change::Restart(id));
+    Ok(Answer::One(Value::Bool(true)))
+}
+
+/// `spock_gen_slot_name(dbname, provider_node, subscription)`
+pub fn gen_slot_name(call: &Call) -> Result<Answer, Report> {
+    let part = |n| call.name(n).unwrap_or_default();
+    Ok(Answer::One(Value::Name(names::slot_name(&part(0), &part(1), &part(2)))))
+}
