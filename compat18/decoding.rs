@@ -1,1 +1,35 @@
 //! Output plugin and logical decoding on PostgreSQL 18.
+
+use pgrx::pg_sys;
+
+/// Row tuples come as they are.
+pub type DecodedTuple = pg_sys::HeapTuple;
+
+/// From 16 on the decoder reports progress inside long transactions.
+pub const PUBLISHER_REPORTS_PROGRESS: bool = false;
+
+/// The tuple in what a row change holds; null stays null.
+///
+/// # Safety
+/// `decoded` is null or live.
+pub unsafe fn tuple(decoded: DecodedTuple) -> pg_sys::HeapTuple {
+    decoded
+}
+
+/// The catalog row of the attribute at `at`, from 0.
+///
+/// # Safety
+/// The descriptor is live and has more than `at` attributes.
+pub unsafe fn attribute(descriptor: pg_sys::TupleDesc, at: usize) -> *const pg_sys::FormData_pg_attribute {
+    // SAFETY: by contract.
+    unsafe { pg_sys::TupleDescAttr(descriptor, at as core::ffi::c_int) }
+}
+
+/// The expression with virtual generated columns replaced by what they are computed from.
+///
+/// # Safety
+/// Inside a transaction; both are live, the expression's range table entry 1 is the relation.
+pub unsafe fn with_generated_columns(node: *mut pg_sys::Node, relation: pg_sys::Relation) -> *mut pg_sys::Node {
+    // SAFETY: by contract.
+    unsafe { pg_sys::expand_generated_columns_in_expr(node, relation, 1) }
+}

@@ -9,16 +9,23 @@
 
 pub mod attempt;
 pub mod authority;
+pub mod catalog_scan;
 pub mod compat;
 pub mod conn;
+pub mod decoding;
 pub mod function;
 pub mod guc;
+pub mod invalidation;
 pub mod latch;
 pub mod libpq;
+pub mod memory;
 pub mod message;
+pub mod platform;
+pub mod predicate;
 pub mod process;
 pub mod raise;
 pub mod row_filter;
 pub mod scope;
 pub mod server;
 pub mod shmem;
+pub mod types;

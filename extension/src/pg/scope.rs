@@ -95,13 +95,7 @@ impl MemoryContext {
 
     /// Makes it the current context until the guard is dropped.
     pub fn enter(&self) -> MemoryScope {
-        // SAFETY: a live context; the previous one is put back by the guard.
-        let previous = unsafe {
-            let previous = pg_sys::CurrentMemoryContext;
-            pg_sys::CurrentMemoryContext = self.0;
-            previous
-        };
-        MemoryScope { previous }
+        MemoryScope::enter(self.0)
     }
 }
 
@@ -111,6 +105,19 @@ impl MemoryContext {
 #[must_use]
 pub struct MemoryScope {
     previous: pg_sys::MemoryContext,
+}
+
+impl MemoryScope {
+    /// Makes a live context the current one.
+    pub(super) fn enter(context: pg_sys::MemoryContext) -> Self {
+        // SAFETY: a live context; the previous one is put back by the guard.
+        let previous = unsafe {
+            let previous = pg_sys::CurrentMemoryContext;
+            pg_sys::CurrentMemoryContext = context;
+            previous
+        };
+        Self { previous }
+    }
 }
 
 impl Drop for MemoryScope {

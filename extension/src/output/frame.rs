@@ -1,0 +1,182 @@
+//! The one buffer in which every message of a session is built. Layouts: `spock_core::wire`.
+//!
+//! # Invariants
+//! 1. The buffer is cleared, not freed, between messages: no allocation per message once it has grown.
+//! 2. From protocol 5 on a message starts with eight bytes that [`Stream::send`] fills with the WAL write position. The
+//!    startup message alone never has them.
+//! 3. BEGIN, RELATION and the startup message are not the last of their callback: alone they confirm nothing.
+
+use super::tables::{PublishedColumn, Table};
+use crate::error::Report;
+use crate::pg::decoding::{self, Stream, TableRef, TupleRef, Txn};
+use crate::pg::types::{Image, RowBuffer};
+use spock_core::types::{Lsn, OriginId, RelId};
+use spock_core::wire::control::{LogicalMessage, Startup};
+use spock_core::wire::row::{Column, Part, Relation, RowKind, Truncate, begin_row, write_tuple};
+use spock_core::wire::txn::{Begin, Commit, CommitOrder, Origin};
+use spock_core::wire::{ProtocolVersion, begin_message};
+
+/// A buffer that had to grow beyond this is given back after the message that needed it.
+const KEEP_BYTES_MAX: usize = 1 << 20;
+/// Room for an ordinary row from the start.
+const FIRST_BYTES: usize = 8192;
+
+/// Builds one message at a time.
+pub struct Frame {
+    bytes: Vec<u8>,
+    version: ProtocolVersion,
+}
+
+impl Frame {
+    /// For a session with this layout.
+    pub fn new(version: ProtocolVersion) -> Self {
+        Self { bytes: Vec::with_capacity(FIRST_BYTES), version }
+    }
+
+    fn clear(&mut self) -> &mut Vec<u8> {
+        if self.bytes.capacity() > KEEP_BYTES_MAX {
+            self.bytes = Vec::with_capacity(FIRST_BYTES);
+        }
+        self.bytes.clear();
+        &mut self.bytes
+    }
+
+    /// An empty message, with room for the position.
+    fn begin(&mut self) -> &mut Vec<u8> {
+        let version = self.version;
+        let bytes = self.clear();
+        begin_message(bytes, version, None);
+        bytes
+    }
+
+    fn send(&mut self, stream: &mut Stream<'_>, last: bool) -> Result<(), Report> {
+        stream.send(&mut self.bytes, self.version == ProtocolVersion::V5, last)
+    }
+
+    /// The startup message.
+    pub fn startup(&mut self, stream: &mut Stream<'_>, pairs: &[(&'static str, String)]) -> Result<(), Report> {
+        Startup::write_of(self.clear(), pairs.iter().map(|(key, value)| (*key, value.as_str())));
+        stream.send(&mut self.bytes, false, false)
+    }
+
+    /// BEGIN.
+    pub fn begin_txn(&mut self, stream: &mut Stream<'_>, txn: Txn<'_>) -> Result<(), Report> {
+        let begin = Begin { commit_lsn: txn.commit_lsn(), committed_at: txn.committed_at(), xid: txn.xid() };
+        begin.write(self.begin());
+        self.send(stream, false)
+    }
+
+    /// ORIGIN; protocol 4 has no name in it.
+    pub fn origin(
+        &mut self,
+        stream: &mut Stream<'_>,
+        id: OriginId,
+        lsn: Option<Lsn>,
+        name: Option<&str>,
+    ) -> Result<(), Report> {
+        let name = name.filter(|_| self.version != ProtocolVersion::V4).map(str::as_bytes);
+        Origin { lsn, id, name }.write(self.begin());
+        self.send(stream, true)
+    }
+
+    /// COMMIT ORDER. A slot of ours is in no group, so there is never a transaction to wait for.
+    pub fn commit_order(&mut self, stream: &mut Stream<'_>) -> Result<(), Report> {
+        CommitOrder { previous: None }.write(self.begin());
+        self.send(stream, true)
+    }
+
+    /// COMMIT.
+    pub fn commit(&mut self, stream: &mut Stream<'_>, txn: Txn<'_>) -> Result<(), Report> {
+        let insert_lsn = (self.version == ProtocolVersion::V4).then(|| stream.write_position()).flatten();
+        let commit = Commit {
+            commit_lsn: txn.commit_lsn(),
+            end_lsn: txn.end_lsn(),
+            committed_at: txn.committed_at(),
+            insert_lsn,
+        };
+        let version = self.version;
+        commit.write(version, self.begin());
+        self.send(stream, true)
+    }
+
+    /// RELATION.
+    pub fn relation(&mut self, stream: &mut Stream<'_>, table: TableRef<'_>, entry: &Table) -> Result<(), Report> {
+        let columns: Vec<Column<'_>> = entry
+            .columns
+            .iter()
+            .map(|column| Column {
+                is_key: column.key,
+                name: &column.name,
+                type_oid: column.type_oid,
+                type_mod: column.type_modifier,
+            })
+            .collect();
+        Relation::write_of(self.begin(), entry.id, &table.schema(), &table.name(), &columns);
+        self.send(stream, false)
+    }
+
+    /// Starts a row change; [`Frame::tuple`] adds its parts, [`Frame::row_end`] sends it.
+    pub fn row(&mut self, kind: RowKind, relation: RelId) {
+        let version = self.version;
+        begin_row(self.clear(), version, None, kind, relation);
+    }
+
+    /// Adds one tuple of a row change.
+    pub fn tuple(
+        &mut self,
+        part: Part,
+        columns: &mut [PublishedColumn],
+        table: TableRef<'_>,
+        tuple: TupleRef<'_>,
+        row: &mut RowBuffer,
+    ) {
+        // A table has at most 1600 columns.
+        let mut out = write_tuple(&mut self.bytes, part, columns.len() as u16);
+        let mut loaded = row.load(tuple, table);
+        for column in columns {
+            match loaded.image(&mut column.codec) {
+                Image::Null => out.null(),
+                Image::Unchanged => out.unchanged(),
+                Image::Value(bytes, length) => out.internal(&bytes[..usize::from(length)]),
+                Image::Internal(bytes) => out.internal(bytes),
+                Image::Binary(bytes) => out.binary(bytes),
+                Image::Text(bytes) => out.text(bytes),
+            }
+        }
+    }
+
+    /// Sends the row change.
+    pub fn row_end(&mut self, stream: &mut Stream<'_>) -> Result<(), Report> {
+        self.send(stream, true)
+    }
+
+    /// TRUNCATE.
+    pub fn truncate(
+        &mut self,
+        stream: &mut Stream<'_>,
+        relations: &[RelId],
+        cascade: bool,
+        restart_identity: bool,
+    ) -> Result<(), Report> {
+        Truncate::write_of(self.begin(), relations, cascade, restart_identity);
+        self.send(stream, true)
+    }
+
+    /// A logical message, relayed byte for byte.
+    pub fn message(
+        &mut self,
+        stream: &mut Stream<'_>,
+        txn: Option<Txn<'_>>,
+        message: decoding::LogicalMessage<'_>,
+    ) -> Result<(), Report> {
+        let relayed = LogicalMessage {
+            xid: txn.map(Txn::xid),
+            lsn: message.lsn,
+            transactional: txn.is_some(),
+            prefix: message.prefix.to_bytes(),
+            payload: message.payload,
+        };
+        relayed.write(self.begin());
+        self.send(stream, true)
+    }
+}

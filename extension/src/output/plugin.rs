@@ -1,0 +1,301 @@
+//! The publisher of one decoding session: which changes the client gets, in which order of messages.
+//! Between `pg::decoding` (what happened) and [`super::frame`] (bytes).
+//!
+//! # Invariants
+//! 1. Startup message first; then per transaction BEGIN, ORIGIN, COMMIT ORDER, changes, COMMIT. A table's RELATION comes
+//!    before the first change that names it, and again after the table changed.
+//! 2. A transaction is announced when its first message, or its first row of a table that the client gets, comes up; also
+//!    when a row filter or repair mode then drops the row, because C peers are used to the empty transaction and count it
+//!    as progress. Transactions that touch nothing of the client's are not sent at all: the sender's progress moves on
+//!    without them.
+//! 3. Whether a row is sent depends on the catalogs as they were when it was written, and on the options of the session.
+//! 4. Nothing of our own catalogs is sent but rows of `spock.queue`.
+
+use super::frame::Frame;
+use super::session::Terms;
+use super::sets::{self, set_columns};
+use super::tables::{Kind, Tables};
+use crate::error::Report;
+use crate::pg::decoding::{
+    LogicalMessage, PUBLISHER_REPORTS_PROGRESS, Publish, RowChange, Session, Stream, TableRef, Truncation, Txn,
+};
+use crate::pg::raise;
+use crate::pg::types::RowBuffer;
+use pgrx::PgSqlErrorCode;
+use spock_core::filter::{Action, Actions};
+use spock_core::types::OriginId;
+use spock_core::wire::control::{MESSAGE_PREFIX, Payload, PayloadError};
+use spock_core::wire::row::{Part, RowKind};
+use std::collections::HashMap;
+
+/// Where the sender does not look by itself, a keepalive chance per this many changes costs nothing measurable.
+const CHANGES_PER_PROGRESS: u32 = 100;
+/// Column of `spock.queue` that names the sets of a row.
+const QUEUE_SETS: u16 = 3;
+
+/// State of one session.
+pub struct Publisher {
+    terms: Terms,
+    tables: Tables,
+    frame: Frame,
+    row: RowBuffer,
+    /// The startup message is out.
+    started: bool,
+    /// The current transaction has been announced.
+    announced: bool,
+    /// Repair mode is on in the current transaction.
+    repairing: bool,
+    /// Names of nodes whose transactions are forwarded. Only names that were found.
+    origins: HashMap<OriginId, String>,
+    changes: u32,
+}
+
+impl Publish for Publisher {
+    fn start(session: &mut Session<'_>, options: &[(String, Option<String>)]) -> Result<Self, Report> {
+        let (terms, coverage) = super::session::negotiate(session, options)?;
+        let home = session.context();
+        Ok(Self {
+            tables: Tables::new(coverage, terms.granted, home.child(c"spock tables")),
+            frame: Frame::new(terms.version),
+            row: RowBuffer::new(home.child(c"spock row")),
+            terms,
+            started: false,
+            announced: false,
+            repairing: false,
+            origins: HashMap::new(),
+            changes: 0,
+        })
+    }
+
+    fn begin(&mut self, _stream: &mut Stream<'_>, _txn: Txn<'_>) -> Result<(), Report> {
+        self.announced = false;
+        self.repairing = false;
+        Ok(())
+    }
+
+    fn row(&mut self, stream: &mut Stream<'_>, txn: Txn<'_>, change: RowChange<'_>) -> Result<(), Report> {
+        self.count(stream);
+        self.tables.refresh();
+        match self.tables.entry(change.table).kind {
+            Kind::Silent => Ok(()),
+            Kind::SetCatalog => self.set_changed(change),
+            Kind::Queue => self.queue_row(stream, txn, change),
+            Kind::Published => self.published_row(stream, txn, change),
+        }
+    }
+
+    fn truncate(&mut self, stream: &mut Stream<'_>, txn: Txn<'_>, change: Truncation<'_>) -> Result<(), Report> {
+        self.count(stream);
+        self.tables.refresh();
+        let mut wanted = Vec::new();
+        for table in &change.tables {
+            let entry = self.tables.entry(*table);
+            if entry.kind == Kind::Published && entry.actions.truncate {
+                wanted.push(*table);
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        self.announce(stream, txn)?;
+        if self.repairing {
+            return Ok(());
+        }
+        let mut relations = Vec::new();
+        for table in wanted {
+            self.describe(stream, table)?;
+            relations.push(table.id());
+        }
+        self.frame.truncate(stream, &relations, change.cascade, change.restart_identity)
+    }
+
+    fn commit(&mut self, stream: &mut Stream<'_>, txn: Txn<'_>) -> Result<(), Report> {
+        let announced = core::mem::replace(&mut self.announced, false);
+        self.repairing = false;
+        stream.progress(!announced);
+        if announced { self.frame.commit(stream, txn) } else { Ok(()) }
+    }
+
+    fn message(
+        &mut self,
+        stream: &mut Stream<'_>,
+        txn: Option<Txn<'_>>,
+        message: LogicalMessage<'_>,
+    ) -> Result<(), Report> {
+        self.count(stream);
+        if message.prefix.to_bytes() != MESSAGE_PREFIX {
+            return Ok(());
+        }
+        match Payload::read(message.payload) {
+            Ok(payload) => self.control(stream, txn, message, payload),
+            Err(problem) => {
+                let problem = match problem {
+                    PayloadError::Size { got } => format!("{got} bytes are not its size"),
+                    PayloadError::Kind { got } => format!("type {got} is not known"),
+                };
+                raise::warn(format!("logical message in WAL ignored: {problem}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn drops_origin(&self, origin: OriginId) -> bool {
+        !self.terms.forward_origins.sends(origin)
+    }
+}
+
+/// The action of a row change, as sets count it.
+fn action(kind: RowKind) -> Action {
+    match kind {
+        RowKind::Insert => Action::Insert,
+        RowKind::Update => Action::Update,
+        RowKind::Delete => Action::Delete,
+    }
+}
+
+impl Publisher {
+    /// Counts a change, where the sender's progress is left to us.
+    #[inline]
+    fn count(&mut self, stream: &mut Stream<'_>) {
+        if PUBLISHER_REPORTS_PROGRESS {
+            self.changes += 1;
+            if self.changes >= CHANGES_PER_PROGRESS {
+                self.changes = 0;
+                stream.progress(false);
+            }
+        }
+    }
+
+    fn start_stream(&mut self, stream: &mut Stream<'_>) -> Result<(), Report> {
+        if !core::mem::replace(&mut self.started, true) {
+            self.frame.startup(stream, &self.terms.reply)?;
+        }
+        Ok(())
+    }
+
+    /// BEGIN, ORIGIN and COMMIT ORDER of the current transaction, once. They carry its first position, as if they had been
+    /// sent when it began.
+    #[inline]
+    fn announce(&mut self, stream: &mut Stream<'_>, txn: Txn<'_>) -> Result<(), Report> {
+        if self.announced {
+            return Ok(());
+        }
+        self.announced = true;
+        stream.at(txn.first_lsn(), |stream| {
+            self.start_stream(stream)?;
+            self.frame.begin_txn(stream, txn)?;
+            self.send_origin(stream, txn)?;
+            self.frame.commit_order(stream)
+        })
+    }
+
+    fn send_origin(&mut self, stream: &mut Stream<'_>, txn: Txn<'_>) -> Result<(), Report> {
+        let origin = txn.origin();
+        if origin == OriginId::LOCAL {
+            return self.frame.origin(stream, self.terms.origin, None, Some(&self.terms.node_name));
+        }
+        if !self.origins.contains_key(&origin) {
+            if let Some(name) = sets::node_name(u32::from(origin.0)) {
+                self.origins.insert(origin, name);
+            }
+        }
+        let name = self.origins.get(&origin).map(String::as_str);
+        self.frame.origin(stream, origin, txn.origin_lsn(), name)
+    }
+
+    /// RELATION, unless the client knows the table as it is.
+    #[inline]
+    fn describe(&mut self, stream: &mut Stream<'_>, table: TableRef<'_>) -> Result<(), Report> {
+        let entry = self.tables.entry(table);
+        if !core::mem::replace(&mut entry.described, true) {
+            self.frame.relation(stream, table, entry)?;
+        }
+        Ok(())
+    }
+
+    fn published_row(&mut self, stream: &mut Stream<'_>, txn: Txn<'_>, change: RowChange<'_>) -> Result<(), Report> {
+        if !self.tables.entry(change.table).replicates(action(change.kind)) {
+            return Ok(());
+        }
+        // A row without identity: nobody could find it.
+        let Some(row) = change.new.or(change.old) else { return Ok(()) };
+        self.announce(stream, txn)?;
+        if self.repairing || !self.tables.entry(change.table).wants(action(change.kind), row) {
+            return Ok(());
+        }
+        self.send_row(stream, change)
+    }
+
+    fn send_row(&mut self, stream: &mut Stream<'_>, change: RowChange<'_>) -> Result<(), Report> {
+        self.describe(stream, change.table)?;
+        let entry = self.tables.entry(change.table);
+        self.frame.row(change.kind, entry.id);
+        if let Some(old) = change.old {
+            self.frame.tuple(Part::Key, &mut entry.columns, change.table, old, &mut self.row);
+        }
+        if let Some(new) = change.new {
+            self.frame.tuple(Part::New, &mut entry.columns, change.table, new, &mut self.row);
+        }
+        self.frame.row_end(stream)
+    }
+
+    /// A row of `spock.queue` goes to the clients of its sets; one without sets goes to all.
+    fn queue_row(&mut self, stream: &mut Stream<'_>, txn: Txn<'_>, change: RowChange<'_>) -> Result<(), Report> {
+        let (RowKind::Insert, Some(new)) = (change.kind, change.new) else { return Ok(()) };
+        let names = self.row.load(new, change.table).text_array(QUEUE_SETS);
+        if !self.tables.want_queue_row(names.as_deref()) {
+            return Ok(());
+        }
+        self.announce(stream, txn)?;
+        if self.repairing {
+            return Ok(());
+        }
+        self.send_row(stream, change)
+    }
+
+    /// A row of `spock.replication_set` changed: flags of a subscribed set count from here on.
+    fn set_changed(&mut self, change: RowChange<'_>) -> Result<(), Report> {
+        let Some(row) = change.new.or(change.old) else { return Ok(()) };
+        let loaded = self.row.load(row, change.table);
+        let flag = |column| loaded.boolean(column).unwrap_or(false);
+        let actions = Actions {
+            insert: flag(set_columns::INSERT),
+            update: flag(set_columns::UPDATE),
+            delete: flag(set_columns::DELETE),
+            truncate: flag(set_columns::TRUNCATE),
+        };
+        let set = loaded.oid(set_columns::ID).and_then(|id| self.tables.sets_mut().get_mut(id));
+        match (change.kind, set) {
+            (_, None) | (RowKind::Insert, Some(_)) => Ok(()),
+            (RowKind::Update, Some(set)) => {
+                set.actions = actions;
+                self.tables.forget_all();
+                Ok(())
+            }
+            (RowKind::Delete, Some(set)) => Err(Report::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("replication set \"{}\" was dropped while it is subscribed", set.name),
+            )
+            .hint("Remove the set from the subscription on the subscriber.")),
+        }
+    }
+
+    fn control(
+        &mut self,
+        stream: &mut Stream<'_>,
+        txn: Option<Txn<'_>>,
+        message: LogicalMessage<'_>,
+        payload: Payload,
+    ) -> Result<(), Report> {
+        match txn {
+            Some(txn) => self.announce(stream, txn)?,
+            None => self.start_stream(stream)?,
+        }
+        match payload {
+            Payload::RepairModeOn => self.repairing = txn.is_some(),
+            Payload::RepairModeOff => self.repairing = false,
+            Payload::SyncEvent { .. } => return self.frame.message(stream, txn, message),
+        }
+        Ok(())
+    }
+}
