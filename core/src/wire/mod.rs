@@ -34,6 +34,9 @@ impl ProtocolVersion {
     pub const MAX: Self = Self::V5;
     /// The lowest version that we speak.
     pub const MIN: Self = Self::V4;
+    /// Number kept for the layout between our own nodes (batch frames, versions of single rows). Neither offered nor granted
+    /// until it is built: a peer that asks for it gets [`ProtocolVersion::MAX`].
+    pub const RESERVED: u32 = 6;
 
     /// As it stands in options and in the startup message.
     pub const fn number(self) -> u32 {

@@ -7,7 +7,22 @@
 
 use super::io::In;
 use super::{ProtocolVersion, WireError, begin_message};
+use crate::names::NAME_LEN_MAX;
 use crate::types::{Lsn, RelId, TypeOid};
+
+/// Most columns of a relation or row: what the server allows in a table (`MaxHeapAttributeNumber`).
+pub const COLUMN_COUNT_MAX: u16 = 1600;
+
+fn read_column_count(input: &mut In<'_>, field: &'static str) -> Result<u16, WireError> {
+    let count = input.u16(field)?;
+    if count <= COLUMN_COUNT_MAX { Ok(count) } else { Err(WireError::BadLength { field }) }
+}
+
+/// A name of the server: not empty, at most [`NAME_LEN_MAX`] bytes. `len` counts its NUL.
+fn read_name<'a>(input: &mut In<'a>, len: usize, field: &'static str) -> Result<&'a [u8], WireError> {
+    let name = input.cstr_of(len, field)?;
+    if (1..=NAME_LEN_MAX).contains(&name.len()) { Ok(name) } else { Err(WireError::BadLength { field }) }
+}
 
 /// One column's value, borrowed from the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +88,7 @@ impl<'a> Tuple<'a> {
 
     fn read(input: &mut In<'a>) -> Result<Self, WireError> {
         input.expect(Self::TAG, "tuple")?;
-        let columns = input.u16("tuple column count")?;
+        let columns = read_column_count(input, "tuple column count")?;
         let start = input.rest();
         for _ in 0..columns {
             Datum::read(input)?;
@@ -436,7 +451,7 @@ impl<'a> Column<'a> {
         let len = usize::from(input.u16("column name length")?);
         Ok(Self {
             is_key: flags & Self::IS_KEY != 0,
-            name: input.cstr_of(len, "column name")?,
+            name: read_name(input, len, "column name")?,
             type_oid: TypeOid(input.u32("column type")?),
             type_mod: input.u32("column type modifier")? as i32,
         })
@@ -510,11 +525,11 @@ impl<'a> Relation<'a> {
         input.expect(0, "relation flags")?;
         let id = RelId(input.u32("relation id")?);
         let schema_len = usize::from(input.u8("schema length")?);
-        let schema = input.cstr_of(schema_len, "schema")?;
+        let schema = read_name(input, schema_len, "schema")?;
         let name_len = usize::from(input.u8("relation name length")?);
-        let name = input.cstr_of(name_len, "relation name")?;
+        let name = read_name(input, name_len, "relation name")?;
         input.expect(b'A', "attributes")?;
-        let columns = input.u16("column count")?;
+        let columns = read_column_count(input, "column count")?;
         let start = input.rest();
         for _ in 0..columns {
             Column::read(input)?;
