@@ -11,6 +11,11 @@ use spock_core::types::Lsn;
 use spock_core::wire::control::Startup;
 use spock_core::wire::{Envelope, Message, ProtocolVersion};
 
+/// Options replaced or, without a value, left out.
+type Changes<'a> = &'a [OptionPair<'a>];
+/// Pairs of a startup reply.
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 fn build(pg_version_num: u32) -> BuildFacts {
     BuildFacts {
         pg_version_num,
@@ -49,7 +54,7 @@ fn subscriber() -> SubscriberOptions {
 }
 
 /// Parses what `subscriber` sends, with some options replaced or, as `None`, left out.
-fn parse_with(subscriber: &SubscriberOptions, changes: &[(&str, Option<&str>)]) -> Result<OutputOptions, OptionsError> {
+fn parse_with(subscriber: &SubscriberOptions, changes: Changes<'_>) -> Result<OutputOptions, OptionsError> {
     let sent = subscriber.pairs();
     let kept = sent.iter().filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
     let mut pairs: Vec<OptionPair<'_>> = kept.map(|(name, value)| (*name, Some(value.as_str()))).collect();
@@ -57,7 +62,7 @@ fn parse_with(subscriber: &SubscriberOptions, changes: &[(&str, Option<&str>)]) 
     OutputOptions::parse(&pairs, &facts())
 }
 
-fn parse(changes: &[(&str, Option<&str>)]) -> Result<OutputOptions, OptionsError> {
+fn parse(changes: Changes<'_>) -> Result<OutputOptions, OptionsError> {
     parse_with(&subscriber(), changes)
 }
 
@@ -87,7 +92,7 @@ fn versions_are_negotiated() {
 
 #[test]
 fn formats_are_granted_by_comparison() {
-    let cases: [(&str, &[(&str, Option<&str>)], (bool, bool)); 12] = [
+    let cases: [(&str, Changes<'_>, (bool, bool)); 12] = [
         ("same machine and major", &[], (true, true)),
         ("other major", &[("binary.basetypes_major_version", Some("1600"))], (false, false)),
         ("no major", &[("binary.basetypes_major_version", None)], (false, false)),
@@ -111,7 +116,7 @@ fn formats_are_granted_by_comparison() {
 
 #[test]
 fn wrong_options_are_refused_with_their_sqlstate() {
-    let cases: [(&str, &[(&str, Option<&str>)], &str); 16] = [
+    let cases: [(&str, Changes<'_>, &str); 16] = [
         ("no minimum", &[("min_proto_version", None)], "22023"),
         ("no maximum", &[("max_proto_version", None)], "22023"),
         ("no format", &[("startup_params_format", None)], "22023"),
@@ -242,7 +247,7 @@ fn the_startup_reply_is_the_one_of_the_c_edition() {
 #[test]
 fn the_reply_is_checked() {
     let protocol = |said: &str| Err(ReplyError::Protocol { said: said.to_owned() });
-    let cases: [(&str, &[(&str, &str)], Result<ProtocolVersion, ReplyError>); 9] = [
+    let cases: [(&str, Pairs<'_>, Result<ProtocolVersion, ReplyError>); 9] = [
         ("5.0 says no version", &[("encoding", "UTF8")], Ok(ProtocolVersion::V4)),
         ("4", &[("proto_version", "4")], Ok(ProtocolVersion::V4)),
         ("5", &[("proto_version", "5")], Ok(ProtocolVersion::V5)),
