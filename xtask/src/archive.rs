@@ -66,6 +66,9 @@ fn inside(path: &Path) -> Option<PathBuf> {
 }
 
 fn unreadable(path: &Path, why: &dyn std::fmt::Display) -> Failure {
+    // The reason may quote the archive's bytes.
+    let why: String =
+        why.to_string().chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).take(100).collect();
     Failure::NotObtainable {
         what: format!("the content of {}", path.display()),
         tried: vec![format!("to unpack it: {why}")],

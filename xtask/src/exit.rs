@@ -52,7 +52,7 @@ pub enum Failure {
     Missing {
         /// What each is needed for, by name.
         missing: Vec<String>,
-        /// The one command that installs all of them.
+        /// How to get all of them: where there is one, the one command.
         fix: String,
     },
     /// No source had it.
@@ -190,7 +190,7 @@ impl Failure {
             | Self::NotObtainable { hint, .. }
             | Self::WrongDigest { hint, .. }
             | Self::Failed { hint, .. } => hint.clone(),
-            Self::Missing { fix, .. } => format!("run: {fix}   (or: cargo xtask doctor --install)"),
+            Self::Missing { fix, .. } => fix.clone(),
             Self::Unpinned { .. } => {
                 "check the digest against the project's own site, then repeat with --trust-new-digest, or put it into pg.lock".into()
             }

@@ -74,7 +74,8 @@ fn needed_libraries(bytes: &[u8], path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn find(name: &str, libdir: &Path) -> Option<PathBuf> {
+/// A library by its file name, in `libdir` or where the system keeps its own.
+pub fn find(name: &str, libdir: &Path) -> Option<PathBuf> {
     let dirs = std::iter::once(libdir).chain(SYSTEM_DIRS.iter().map(Path::new));
     dirs.map(|dir| dir.join(name)).find(|path| path.exists())
 }

@@ -7,6 +7,7 @@ use nix::unistd::geteuid;
 use crate::child::Child;
 use crate::cx::Cx;
 use crate::exit::{Failure, Result};
+use crate::symbols;
 
 /// A tool or library.
 #[derive(Debug)]
@@ -28,8 +29,12 @@ pub struct Need {
 pub enum Probe {
     /// A program in PATH.
     Program(&'static str),
+    /// A program that can say its version: rustup leaves a stand-in for components that are not installed.
+    Runs(&'static str),
     /// A header below the system's include directories (also those of the architecture).
     Header(&'static str),
+    /// A library by its file name.
+    Library(&'static str),
     /// A Perl module.
     Perl(&'static str),
     /// A Python module.
@@ -47,16 +52,16 @@ pub enum Purpose {
     Extension,
     /// `--source prebuilt`.
     Prebuilt,
-    /// PostgreSQL's own test suites.
+    /// Test suites: PostgreSQL's own, and stories that set the clock.
     ServerTests,
     /// Nothing fails without it.
     Comfort,
 }
 
-const NEEDS: [Need; 22] = [
+const NEEDS: [Need; 25] = [
     need("C compiler", Probe::Program("cc"), "gcc", "gcc", Purpose::Extension),
     need("libclang", Probe::LibClang, "libclang-dev", "clang-devel", Purpose::Extension),
-    need("rustfmt", Probe::Program("rustfmt"), "rustfmt", "rustfmt", Purpose::Extension),
+    need("rustfmt", Probe::Runs("rustfmt"), "rustfmt", "rustfmt", Purpose::Extension),
     need("OpenSSL headers", Probe::Header("openssl/ssl.h"), "libssl-dev", "openssl-devel", Purpose::Extension),
     need("make", Probe::Program("make"), "make", "make", Purpose::Server),
     need("patch", Probe::Program("patch"), "patch", "patch", Purpose::Server),
@@ -72,6 +77,9 @@ const NEEDS: [Need; 22] = [
     need("libuuid", Probe::Header("uuid/uuid.h"), "uuid-dev", "libuuid-devel", Purpose::Server),
     need("readline", Probe::Header("readline/readline.h"), "libreadline-dev", "readline-devel", Purpose::Server),
     need("pip", Probe::Python("pip"), "python3-pip", "python3-pip", Purpose::Prebuilt),
+    need("GSSAPI headers", Probe::Header("gssapi/gssapi.h"), "libkrb5-dev", "krb5-devel", Purpose::Prebuilt),
+    need("libreadline", Probe::Library("libreadline.so.8"), "libreadline8", "readline", Purpose::Prebuilt),
+    need("faketime", Probe::Program("faketime"), "faketime", "libfaketime", Purpose::ServerTests),
     need("IPC::Run", Probe::Perl("IPC::Run"), "libipc-run-perl", "perl-IPC-Run", Purpose::ServerTests),
     need("useradd", Probe::Program("useradd"), "passwd", "shadow-utils", Purpose::Extension),
     need("ccache", Probe::Program("ccache"), "ccache", "ccache", Purpose::Comfort),
@@ -94,12 +102,14 @@ pub fn look(cx: &Cx, purposes: &[Purpose]) -> Vec<(&'static Need, bool)> {
 fn is_there(cx: &Cx, probe: Probe) -> bool {
     match probe {
         Probe::Program(name) => program(name).is_some(),
+        Probe::Runs(name) => program(name).is_some() && cx.ask(name, &["--version"]).is_ok(),
         Probe::Header(name) => {
             let multiarch = format!("{}-linux-gnu", std::env::consts::ARCH);
             let dirs =
                 ["/usr/include".to_owned(), format!("/usr/include/{multiarch}"), "/usr/local/include".to_owned()];
             dirs.iter().any(|dir| Path::new(dir).join(name).exists())
         }
+        Probe::Library(name) => symbols::find(name, Path::new("/usr/local/lib")).is_some(),
         Probe::Perl(module) => program("perl").is_some() && cx.ask("perl", &[&format!("-M{module}"), "-e1"]).is_ok(),
         Probe::Python(module) => {
             program("python3").is_some() && cx.ask("python3", &["-c", &format!("import {module}")]).is_ok()
@@ -146,16 +156,19 @@ pub fn require(cx: &Cx, purposes: &[Purpose]) -> Result<()> {
 /// The failure that names each missing thing and the command that installs all of them.
 pub fn missing_failure(missing: &[&Need]) -> Failure {
     let manager = Manager::of_this_machine();
-    let named = missing
-        .iter()
-        .map(|need| format!("{} ({})", need.name, manager.map_or(need.deb, |m| m.package(need))))
-        .collect();
+    let package = |need: &Need| manager.map_or(need.deb, |manager| manager.package(need));
+    let named = missing.iter().map(|need| match package(need) {
+        package if package == need.name => package.to_owned(),
+        package => format!("{} ({package})", need.name),
+    });
     let fix = match manager {
-        Some(manager) => manager.words(missing).join(" "),
-        None => "the package manager of this system, for the packages above (named as on Debian)".to_owned(),
+        Some(manager) => {
+            let commands: Vec<String> = commands(manager, missing).iter().map(|words| words.join(" ")).collect();
+            format!("run: {}   (or: cargo xtask doctor --install, or --yes)", commands.join(" && "))
+        }
+        None => "install them; the packages are named as on Debian".to_owned(),
     };
-    let sudo = if geteuid().is_root() { "" } else { "sudo " };
-    Failure::Missing { missing: named, fix: format!("{sudo}{fix}") }
+    Failure::Missing { missing: named.collect(), fix }
 }
 
 /// Installs packages with the system's package manager.
@@ -165,11 +178,11 @@ pub fn install(cx: &Cx, missing: &[&Need]) -> Result<()> {
         return Err(missing_failure(missing));
     }
     let log = cx.root.join("target/pg/log/packages.log");
-    let run = |words: &[String]| {
-        let mut words = words.to_vec();
-        if !geteuid().is_root() {
-            words.insert(0, "sudo".to_owned());
-        }
+    let mut all = commands(manager, missing);
+    if manager == Manager::Apt {
+        all.insert(0, as_root(vec!["apt-get".to_owned(), "update".to_owned()]));
+    }
+    for words in all {
         let name = words.join(" ");
         let progress = cx.say.begin(&name, "missing packages");
         Child::new(&words[0], &cx.root, &log)
@@ -177,12 +190,28 @@ pub fn install(cx: &Cx, missing: &[&Need]) -> Result<()> {
             .env("DEBIAN_FRONTEND", "noninteractive")
             .run(&progress)?;
         progress.done();
-        Ok(())
-    };
-    if manager == Manager::Apt {
-        run(&["apt-get".to_owned(), "update".to_owned()])?;
     }
-    run(&manager.words(missing))
+    Ok(())
+}
+
+/// What brings the missing things: rustup its components, the system's package manager the rest.
+fn commands(manager: Manager, missing: &[&Need]) -> Vec<Vec<String>> {
+    let by_rustup = |need: &&&Need| matches!(need.seen_by, Probe::Runs(_)) && program("rustup").is_some();
+    let packages: Vec<&Need> = missing.iter().filter(|need| !by_rustup(need)).copied().collect();
+    let components = missing.iter().filter(by_rustup).map(|need| need.name);
+    let mut all: Vec<Vec<String>> =
+        components.map(|name| ["rustup", "component", "add", name].map(str::to_owned).to_vec()).collect();
+    if !packages.is_empty() {
+        all.push(as_root(manager.words(&packages)));
+    }
+    all
+}
+
+fn as_root(mut words: Vec<String>) -> Vec<String> {
+    if !geteuid().is_root() {
+        words.insert(0, "sudo".to_owned());
+    }
+    words
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

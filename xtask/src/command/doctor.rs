@@ -43,7 +43,7 @@ fn words(purpose: Purpose) -> &'static str {
         Purpose::Server => "the server",
         Purpose::Extension => "the extension",
         Purpose::Prebuilt => "--source prebuilt",
-        Purpose::ServerTests => "--suite server",
+        Purpose::ServerTests => "tests",
         Purpose::Comfort => "comfort (optional)",
     }
 }

@@ -25,11 +25,17 @@ pub struct PatchArgs {
     /// Rewrite the line numbers of the series, and its id in pg.lock
     #[arg(long, conflicts_with = "check")]
     refresh: bool,
+    /// Only write the id of the series into pg.lock; needs no source
+    #[arg(long, conflicts_with_all = ["check", "refresh"])]
+    pin: bool,
 }
 
 impl PatchArgs {
     /// Does each major in turn; prints the source tree, or the patch-set id with `--check` and `--refresh`.
     pub fn run(self, cx: &Cx) -> Result<()> {
+        if self.pin {
+            return self.pick.pg.0.iter().try_for_each(|major| pin(cx, *major, 0));
+        }
         system::require(cx, &[Purpose::Server])?;
         for major in &self.pick.pg.0 {
             let target = Target::resolve(cx, *major, &self.pick.server)?;
@@ -105,10 +111,15 @@ fn refresh(cx: &Cx, major: Major, recipe: &Recipe, trees: Trees<'_>, log: &std::
     for diff in &rewritten {
         cx.say.note("Refreshed", diff);
     }
+    pin(cx, major, rewritten.len())
+}
+
+/// Writes the id of a series into `pg.lock`.
+fn pin(cx: &Cx, major: Major, rewritten: usize) -> Result<()> {
     let id = patchset::PatchSet::load(&cx.root, major)?.short();
     let path = cx.root.join("pg.lock");
     let text = fs::read_to_string(&path).map_err(Failure::io("read", &path))?;
     files::write_whole(&path, pins::with_patch_set(&text, major, &id).as_bytes())?;
-    cx.say.data(&format!("{major}: {} diffs rewritten; patch set {id}", rewritten.len()));
+    cx.say.data(&format!("{major}: {} diffs rewritten; patch set {id}", rewritten));
     Ok(())
 }
