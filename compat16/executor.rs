@@ -1,1 +1,207 @@
-//! Executor and table access on PostgreSQL 16.
+//! Executor, table access and replication origins on PostgreSQL 16.
+
+use pgrx::pg_sys;
+
+/// One attribute of a row type. `index` counts from 0.
+///
+/// # Safety
+/// `desc` is a live row type with more than `index` attributes.
+pub unsafe fn attribute(desc: pg_sys::TupleDesc, index: usize) -> pg_sys::Form_pg_attribute {
+    // SAFETY: passed on to the caller.
+    unsafe { (*desc).attrs.as_mut_ptr().add(index) }
+}
+
+/// The executor's range table with one entry, the target of the writes.
+///
+/// # Safety
+/// Both are alive; called once for each executor state.
+pub unsafe fn init_range_table(
+    estate: *mut pg_sys::EState,
+    entry: *mut pg_sys::RangeTblEntry,
+    written: *mut pg_sys::Bitmapset,
+) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let mut permissions: *mut pg_sys::List = core::ptr::null_mut();
+        let info = pg_sys::addRTEPermissionInfo(&mut permissions, entry);
+        (*info).updatedCols = written;
+        let entries = pg_sys::lappend(core::ptr::null_mut(), entry.cast());
+        pg_sys::ExecInitRangeTable(estate, entries, permissions);
+    }
+}
+
+/// Index entries of a row just stored in `slot`. With `no_error`, a possible duplicate sets `conflict`.
+///
+/// # Safety
+/// As the server function: indexes are open, `slot` holds the row's position.
+pub unsafe fn insert_index_entries(
+    rel: *mut pg_sys::ResultRelInfo,
+    slot: *mut pg_sys::TupleTableSlot,
+    estate: *mut pg_sys::EState,
+    update: bool,
+    no_error: bool,
+    conflict: *mut bool,
+    only_summarizing: bool,
+) -> *mut pg_sys::List {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        pg_sys::ExecInsertIndexTuples(
+            rel,
+            slot,
+            estate,
+            update,
+            no_error,
+            conflict,
+            core::ptr::null_mut(),
+            only_summarizing,
+        )
+    }
+}
+
+/// Replaces a row version. The last two values: index entries are needed, and only those of summarizing indexes.
+///
+/// # Safety
+/// As the server function.
+pub unsafe fn update_tuple(
+    table: pg_sys::Relation,
+    tid: pg_sys::ItemPointer,
+    slot: *mut pg_sys::TupleTableSlot,
+    cid: pg_sys::CommandId,
+    failure: *mut pg_sys::TM_FailureData,
+) -> (pg_sys::TM_Result::Type, bool, bool) {
+    let mut mode = pg_sys::LockTupleMode::LockTupleExclusive;
+    let mut indexes = pg_sys::TU_UpdateIndexes::TU_None;
+    // SAFETY: passed on to the caller.
+    let result = unsafe {
+        pg_sys::table_tuple_update(
+            table,
+            tid,
+            slot,
+            cid,
+            core::ptr::null_mut(),
+            core::ptr::null_mut(),
+            true,
+            failure,
+            &mut mode,
+            &mut indexes,
+        )
+    };
+    let needed = indexes != pg_sys::TU_UpdateIndexes::TU_None;
+    (result, needed, indexes == pg_sys::TU_UpdateIndexes::TU_Summarizing)
+}
+
+/// Prepares the state that row triggers need, without a plan.
+///
+/// # Safety
+/// Both are alive.
+pub unsafe fn init_epq(epq: *mut pg_sys::EPQState, estate: *mut pg_sys::EState) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        pg_sys::EvalPlanQualInit(epq, estate, core::ptr::null_mut(), core::ptr::null_mut(), -1, core::ptr::null_mut())
+    }
+}
+
+/// BEFORE ROW UPDATE triggers. False: the change is suppressed.
+///
+/// # Safety
+/// As the server function.
+pub unsafe fn before_update(
+    estate: *mut pg_sys::EState,
+    epq: *mut pg_sys::EPQState,
+    rel: *mut pg_sys::ResultRelInfo,
+    tid: pg_sys::ItemPointer,
+    slot: *mut pg_sys::TupleTableSlot,
+) -> bool {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        pg_sys::ExecBRUpdateTriggers(
+            estate,
+            epq,
+            rel,
+            tid,
+            core::ptr::null_mut(),
+            slot,
+            core::ptr::null_mut(),
+            core::ptr::null_mut(),
+        )
+    }
+}
+
+/// BEFORE ROW DELETE triggers. False: the change is suppressed.
+///
+/// # Safety
+/// As the server function.
+pub unsafe fn before_delete(
+    estate: *mut pg_sys::EState,
+    epq: *mut pg_sys::EPQState,
+    rel: *mut pg_sys::ResultRelInfo,
+    tid: pg_sys::ItemPointer,
+) -> bool {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        pg_sys::ExecBRDeleteTriggers(
+            estate,
+            epq,
+            rel,
+            tid,
+            core::ptr::null_mut(),
+            core::ptr::null_mut(),
+            core::ptr::null_mut(),
+            core::ptr::null_mut(),
+        )
+    }
+}
+
+/// Starts an index scan with `keys` scan keys.
+///
+/// # Safety
+/// The relations are open, the snapshot lives as long as the scan.
+pub unsafe fn begin_index_scan(
+    table: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+    keys: i32,
+) -> pg_sys::IndexScanDesc {
+    // SAFETY: passed on to the caller.
+    unsafe { pg_sys::index_beginscan(table, index, snapshot, keys, 0) }
+}
+
+/// Empties the tables, as their owners.
+///
+/// # Safety
+/// The lists hold open relations, their oids, and the oids of those that are logically logged.
+pub unsafe fn truncate(
+    rels: *mut pg_sys::List,
+    oids: *mut pg_sys::List,
+    logged: *mut pg_sys::List,
+    restart_sequences: bool,
+) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        pg_sys::ExecuteTruncateGuts(rels, oids, logged, pg_sys::DropBehavior::DROP_RESTRICT, restart_sequences, true)
+    }
+}
+
+/// Binds this process to a replication origin.
+pub fn setup_session_origin(number: pg_sys::RepOriginId) {
+    // SAFETY: raises when the origin is in use; changes backend-local state otherwise.
+    unsafe { pg_sys::replorigin_session_setup(number, 0) }
+}
+
+/// Adds bytes to the WAL record that is being built.
+///
+/// # Safety
+/// The bytes live until the record is inserted.
+pub unsafe fn register_wal_data(bytes: &[u8]) {
+    // SAFETY: passed on to the caller.
+    unsafe { pg_sys::XLogRegisterData(bytes.as_ptr().cast_mut().cast(), bytes.len() as u32) }
+}
+
+/// Registers a resource manager.
+///
+/// # Safety
+/// `rmgr` is static.
+pub unsafe fn register_rmgr(id: pg_sys::RmgrId, rmgr: *const pg_sys::RmgrData) {
+    // SAFETY: passed on to the caller.
+    unsafe { pg_sys::RegisterCustomRmgr(id, rmgr) }
+}

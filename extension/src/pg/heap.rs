@@ -1,0 +1,716 @@
+//! Writing one table within one transaction: find a row by key or by all its columns, insert, update, delete, with
+//! triggers, constraints and index entries as the executor would do it, but without a plan and without building the
+//! executor's state for each row.
+//!
+//! # Invariants
+//! 1. A row is reported missing only after a snapshot taken later than the search has not seen it either: a search
+//!    with a dirty snapshot alone can miss a row that moves while it is updated.
+//! 2. [`Target::insert`] never raises a unique violation unless asked to: a possible duplicate is taken back and
+//!    reported, without waiting and without a subtransaction.
+//! 3. Triggers that cannot fire (`session_replication_role = replica`) cost nothing.
+
+use super::compat::executor as compat;
+use super::relation::{Column, ColumnNumber, KeyIndex, Table};
+use super::tuple::{OwnedContext, Slot, Value, lookup_function};
+use crate::error::Report;
+use pgrx::{PgSqlErrorCode, pg_sys};
+
+/// What was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// The row is in [`Target::local`].
+    Row,
+    /// No live row.
+    Missing,
+}
+
+/// What became of an insert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// The row is there, or a trigger suppressed it.
+    Done,
+    /// A unique index may hold the key already. Nothing was inserted.
+    Duplicate,
+}
+
+/// What became of an update or delete of the row that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// Done, or suppressed by a trigger.
+    Done,
+    /// Another transaction changed the row meanwhile: find it again.
+    Changed,
+}
+
+/// What must be done around each row, from the table's triggers and columns.
+#[derive(Debug, Clone, Copy, Default)]
+struct Duties {
+    before_insert: bool,
+    before_update: bool,
+    before_delete: bool,
+    after_insert: bool,
+    after_update: bool,
+    after_delete: bool,
+    stored_generated: bool,
+    constraints: bool,
+    partition: bool,
+}
+
+/// Equality of one column, for searches without an index.
+pub struct ColumnEquality {
+    number: ColumnNumber,
+    function: pg_sys::FmgrInfo,
+    collation: pg_sys::Oid,
+}
+
+impl ColumnEquality {
+    /// The default equality of the column's type; raises 42883 when it has none. Memory in `cx`.
+    pub fn lookup(column: &Column, cx: &OwnedContext) -> Self {
+        // SAFETY: returns an entry that lives as long as the process.
+        let function = unsafe {
+            let entry = pg_sys::lookup_type_cache(
+                pg_sys::Oid::from_u32(column.type_oid),
+                pg_sys::TYPECACHE_EQ_OPR_FINFO as i32,
+            );
+            (*entry).eq_opr_finfo.fn_oid
+        };
+        if function == pg_sys::InvalidOid {
+            Report::new(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
+                format!("could not identify an equality operator for column \"{}\"", column.name),
+            )
+            .raise()
+        }
+        Self { number: column.number, function: lookup_function(function, cx), collation: column.collation }
+    }
+
+    fn same(&mut self, a: Value, b: Value) -> bool {
+        if a.null || b.null {
+            return a.null && b.null;
+        }
+        // SAFETY: both values are of the column's type.
+        unsafe { pg_sys::FunctionCall2Coll(&mut self.function, self.collation, a.datum, b.datum) }.value() != 0
+    }
+}
+
+/// A search by index that is kept open for the transaction.
+struct KeyScan {
+    index: pg_sys::Relation,
+    scan: pg_sys::IndexScanDesc,
+    snapshot: *mut pg_sys::SnapshotData,
+    keys: Vec<pg_sys::ScanKeyData>,
+    columns: Vec<ColumnNumber>,
+}
+
+/// One table being written in the current transaction.
+///
+/// On ERROR: Drop does nothing. Abort closes relations and scans and frees the executor's memory.
+pub struct Target {
+    // Slots are dropped before the table: they pin its row type.
+    /// The row from the wire, in local columns.
+    pub remote: Slot,
+    /// The row that was found.
+    pub local: Slot,
+    /// The row to be written in place of `local`.
+    pub merged: Slot,
+    table: Table,
+    estate: *mut pg_sys::EState,
+    result: *mut pg_sys::ResultRelInfo,
+    epq: *mut pg_sys::EPQState,
+    key: Option<KeyScan>,
+    duties: Duties,
+    defaults: Vec<(ColumnNumber, *mut pg_sys::ExprState)>,
+}
+
+/// Default expressions of columns that the provider does not have. Kept across transactions.
+pub struct Defaults {
+    expressions: Vec<(ColumnNumber, *mut pg_sys::Expr)>,
+    _memory: OwnedContext,
+}
+
+impl Defaults {
+    /// Plans the defaults of `columns` of the open table.
+    pub fn plan(table: &Table, columns: &[ColumnNumber]) -> Self {
+        let memory = OwnedContext::new(c"spock column defaults");
+        let mut expressions = Vec::new();
+        // SAFETY: the planned expression is copied into memory that lives as long as the result.
+        unsafe {
+            for &number in columns {
+                let expression = pg_sys::build_column_default(table.raw(), i32::from(number.0));
+                if expression.is_null() {
+                    continue;
+                }
+                let planned = pg_sys::expression_planner(expression.cast());
+                let previous = pg_sys::MemoryContextSwitchTo(memory.raw());
+                let kept = pg_sys::copyObjectImpl(planned.cast());
+                pg_sys::MemoryContextSwitchTo(previous);
+                expressions.push((number, kept.cast()));
+            }
+        }
+        Self { expressions, _memory: memory }
+    }
+}
+
+impl Target {
+    /// Prepares writing `table`. `written` are the columns that updates may change. Lives in the current transaction.
+    pub fn prepare(table: Table, key: Option<&KeyIndex>, written: &[ColumnNumber], defaults: &Defaults) -> Self {
+        // SAFETY: inside a transaction. Everything is allocated in the transaction's context or the executor state's,
+        // and the slots pin the descriptor of a table that stays open as long as they.
+        unsafe {
+            let previous = pg_sys::MemoryContextSwitchTo(pg_sys::TopTransactionContext);
+            let estate = pg_sys::CreateExecutorState();
+            pg_sys::MemoryContextSwitchTo((*estate).es_query_cxt);
+            let result = open_result(estate, &table, written);
+            let duties = duties(&table);
+            let epq = pg_sys::palloc0(size_of::<pg_sys::EPQState>()).cast();
+            if duties.before_update || duties.before_delete {
+                compat::init_epq(epq, estate);
+            }
+            let defaults = defaults
+                .expressions
+                .iter()
+                .map(|&(number, expression)| (number, pg_sys::ExecInitExpr(expression, core::ptr::null_mut())))
+                .collect();
+            let key = key.map(|key| open_key(&table, key));
+            let (remote, local, merged) = (Slot::for_values(&table), Slot::for_table(&table), Slot::for_values(&table));
+            pg_sys::MemoryContextSwitchTo(previous);
+            Self { remote, local, merged, table, estate, result, epq, key, duties, defaults }
+        }
+    }
+
+    /// The table.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Whether a BEFORE INSERT trigger fires: it must not see a row that turns out to exist.
+    pub fn inserts_fire_before(&self) -> bool {
+        self.duties.before_insert
+    }
+
+    /// Sets the columns that the provider does not have in `remote` to their defaults. The slot is being built.
+    pub fn fill_defaults(&mut self) {
+        for &(number, expression) in &self.defaults {
+            let mut null = false;
+            // SAFETY: the expression was initialised in this executor state and has no inputs. The value lives in the
+            // memory of the current row, which is reset when the next row starts.
+            let datum = unsafe {
+                let econtext = per_tuple(self.estate);
+                pg_sys::ExecEvalExprSwitchContext(expression, econtext, &mut null)
+            };
+            self.remote.set(number, Value { datum, null });
+        }
+    }
+
+    /// Frees what the previous row left behind. Called before each row.
+    pub fn next_row(&mut self) {
+        // SAFETY: nothing refers to the previous row any more: slots are cleared first.
+        unsafe {
+            self.local.clear();
+            let econtext = (*self.estate).es_per_tuple_exprcontext;
+            if !econtext.is_null() {
+                pg_sys::MemoryContextReset((*econtext).ecxt_per_tuple_memory);
+            }
+        }
+    }
+
+    /// Finds the row with the key of `remote`. Waits for transactions that are changing it. `None`: no key index, or
+    /// a key column is NULL, which no identity allows.
+    pub fn find_by_key(&mut self) -> Option<Found> {
+        let scan = self.key.as_mut()?;
+        for (key, column) in scan.keys.iter_mut().zip(&scan.columns) {
+            let value = self.remote.get(*column);
+            if value.null {
+                return Some(Found::Missing);
+            }
+            key.sk_argument = value.datum;
+        }
+        loop {
+            if let Some(wait_for) = self.probe_key(None)? {
+                if wait_for == pg_sys::InvalidTransactionId {
+                    return Some(Found::Row);
+                }
+                wait_for_end(wait_for);
+                continue;
+            }
+            // Nothing seen: certain only when a later snapshot sees nothing either.
+            if !self.live_by_key()? {
+                return Some(Found::Missing);
+            }
+            pgrx::check_for_interrupts!();
+        }
+    }
+
+    /// One pass with the dirty snapshot. Inner value: transaction to wait for, or none.
+    #[allow(clippy::option_option)]
+    fn probe_key(&mut self, _marker: Option<()>) -> Option<Option<pg_sys::TransactionId>> {
+        let scan = self.key.as_mut()?;
+        let count = i32::try_from(scan.keys.len()).unwrap_or(0);
+        // SAFETY: the scan is open; keys and snapshot live as long as it. The second rescan releases the index page,
+        // while the slot keeps its own pin on the row.
+        unsafe {
+            init_dirty(scan.snapshot);
+            pg_sys::index_rescan(scan.scan, scan.keys.as_mut_ptr(), count, core::ptr::null_mut(), 0);
+            let forward = pg_sys::ScanDirection::ForwardScanDirection;
+            let hit = pg_sys::index_getnext_slot(scan.scan, forward, self.local.raw());
+            let in_progress = being_changed_by(scan.snapshot);
+            pg_sys::index_rescan(scan.scan, core::ptr::null_mut(), 0, core::ptr::null_mut(), 0);
+            Some(hit.then_some(in_progress))
+        }
+    }
+
+    /// Whether a snapshot taken now sees a row with the key.
+    fn live_by_key(&mut self) -> Option<bool> {
+        let scan = self.key.as_mut()?;
+        let count = i32::try_from(scan.keys.len()).unwrap_or(0);
+        // SAFETY: a scan of its own, closed here; the snapshot is registered while it is open.
+        unsafe {
+            let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+            let fresh = compat::begin_index_scan(self.table.raw(), scan.index, snapshot, count);
+            pg_sys::index_rescan(fresh, scan.keys.as_mut_ptr(), count, core::ptr::null_mut(), 0);
+            let forward = pg_sys::ScanDirection::ForwardScanDirection;
+            let live = pg_sys::index_getnext_slot(fresh, forward, self.local.raw());
+            self.local.clear();
+            pg_sys::index_endscan(fresh);
+            pg_sys::UnregisterSnapshot(snapshot);
+            Some(live)
+        }
+    }
+
+    /// Finds a row that equals `remote` in all of `columns`, by reading the whole table.
+    pub fn find_by_scan(&mut self, columns: &mut [ColumnEquality]) -> Found {
+        loop {
+            // SAFETY: the snapshot struct outlives the scan that uses it.
+            let mut dirty = pg_sys::SnapshotData::default();
+            unsafe { init_dirty(&mut dirty) };
+            if self.scan_for(columns, &mut dirty) {
+                let wait_for = being_changed_by(&dirty);
+                if wait_for == pg_sys::InvalidTransactionId {
+                    return Found::Row;
+                }
+                wait_for_end(wait_for);
+                continue;
+            }
+            // SAFETY: registered while the scan uses it.
+            let live = unsafe {
+                let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+                let live = self.scan_for(columns, snapshot);
+                self.local.clear();
+                pg_sys::UnregisterSnapshot(snapshot);
+                live
+            };
+            if !live {
+                return Found::Missing;
+            }
+        }
+    }
+
+    fn scan_for(&mut self, columns: &mut [ColumnEquality], snapshot: pg_sys::Snapshot) -> bool {
+        // SAFETY: the scan is closed before this returns; the slot keeps its own pin on the row.
+        unsafe {
+            let scan = pg_sys::table_beginscan(self.table.raw(), snapshot, 0, core::ptr::null_mut());
+            let forward = pg_sys::ScanDirection::ForwardScanDirection;
+            let mut hit = false;
+            while pg_sys::table_scan_getnextslot(scan, forward, self.local.raw()) {
+                pgrx::check_for_interrupts!();
+                hit = columns.iter_mut().all(|c| {
+                    let (a, b) = (self.local.get(c.number), self.remote.get(c.number));
+                    c.same(a, b)
+                });
+                if hit {
+                    break;
+                }
+            }
+            pg_sys::table_endscan(scan);
+            hit
+        }
+    }
+
+    /// Inserts `remote`. With `raise`, a unique violation is an error as usual; without, it is [`Inserted::Duplicate`].
+    pub fn insert(&mut self, raise: bool) -> Inserted {
+        let slot = self.remote.raw();
+        // SAFETY: the slot holds a complete row of the table; executor state, result relation and indexes are open.
+        unsafe {
+            (*self.estate).es_output_cid = pg_sys::GetCurrentCommandId(true);
+            if self.duties.after_insert {
+                pg_sys::AfterTriggerBeginQuery();
+            }
+            if self.duties.before_insert && !pg_sys::ExecBRInsertTriggers(self.estate, self.result, slot) {
+                self.end_after(self.duties.after_insert);
+                return Inserted::Done;
+            }
+            self.check(slot, pg_sys::CmdType::CMD_INSERT);
+            (*slot).tts_tableOid = (*self.table.raw()).rd_id;
+            pg_sys::table_tuple_insert(self.table.raw(), slot, (*self.estate).es_output_cid, 0, core::ptr::null_mut());
+            let mut conflict = false;
+            let mut recheck = core::ptr::null_mut();
+            if (*self.result).ri_NumIndices > 0 {
+                recheck =
+                    compat::insert_index_entries(self.result, slot, self.estate, false, !raise, &mut conflict, false);
+            }
+            if conflict {
+                self.end_after(self.duties.after_insert);
+                self.take_back(slot);
+                return Inserted::Duplicate;
+            }
+            if self.duties.after_insert {
+                pg_sys::ExecARInsertTriggers(self.estate, self.result, slot, recheck, core::ptr::null_mut());
+            }
+            self.end_after(self.duties.after_insert);
+        }
+        Inserted::Done
+    }
+
+    /// Removes the row that this command has just inserted.
+    unsafe fn take_back(&mut self, slot: *mut pg_sys::TupleTableSlot) {
+        // A row of the current command is invisible to it: step over.
+        next_command();
+        let mut failure = pg_sys::TM_FailureData::default();
+        // SAFETY: the slot holds the position of a row that only this transaction can have touched.
+        let result = unsafe {
+            pg_sys::table_tuple_delete(
+                self.table.raw(),
+                &mut (*slot).tts_tid,
+                pg_sys::GetCurrentCommandId(true),
+                core::ptr::null_mut(),
+                core::ptr::null_mut(),
+                true,
+                &mut failure,
+                false,
+            )
+        };
+        assert_eq!(result, pg_sys::TM_Result::TM_Ok, "a row of this transaction can be removed");
+        next_command();
+    }
+
+    /// Replaces the row in `local` by the row in `merged`.
+    pub fn update(&mut self) -> Written {
+        let slot = self.merged.raw();
+        // SAFETY: `local` holds a row of the table with its position, `merged` a complete row.
+        unsafe {
+            let mut tid = (*self.local.raw()).tts_tid;
+            if self.duties.before_update && !self.lock(&mut tid) {
+                return Written::Changed;
+            }
+            (*self.estate).es_output_cid = pg_sys::GetCurrentCommandId(true);
+            if self.duties.after_update {
+                pg_sys::AfterTriggerBeginQuery();
+            }
+            if self.duties.before_update && !compat::before_update(self.estate, self.epq, self.result, &mut tid, slot) {
+                self.end_after(self.duties.after_update);
+                return Written::Done;
+            }
+            self.check(slot, pg_sys::CmdType::CMD_UPDATE);
+            (*slot).tts_tableOid = (*self.table.raw()).rd_id;
+            let mut failure = pg_sys::TM_FailureData::default();
+            let cid = (*self.estate).es_output_cid;
+            let (result, indexes, summarizing) =
+                compat::update_tuple(self.table.raw(), &mut tid, slot, cid, &mut failure);
+            if !succeeded(result) {
+                self.end_after(self.duties.after_update);
+                return Written::Changed;
+            }
+            let mut recheck = core::ptr::null_mut();
+            if indexes && (*self.result).ri_NumIndices > 0 {
+                let none = core::ptr::null_mut();
+                recheck =
+                    compat::insert_index_entries(self.result, slot, self.estate, true, false, none, summarizing);
+            }
+            if self.duties.after_update {
+                let none = core::ptr::null_mut();
+                pg_sys::ExecARUpdateTriggers(
+                    self.estate,
+                    self.result,
+                    none,
+                    none,
+                    &mut tid,
+                    core::ptr::null_mut(),
+                    slot,
+                    recheck,
+                    core::ptr::null_mut(),
+                    false,
+                );
+            }
+            self.end_after(self.duties.after_update);
+        }
+        Written::Done
+    }
+
+    /// Deletes the row in `local`.
+    pub fn delete(&mut self) -> Written {
+        // SAFETY: `local` holds a row of the table with its position.
+        unsafe {
+            let mut tid = (*self.local.raw()).tts_tid;
+            if self.duties.before_delete && !self.lock(&mut tid) {
+                return Written::Changed;
+            }
+            (*self.estate).es_output_cid = pg_sys::GetCurrentCommandId(true);
+            if self.duties.after_delete {
+                pg_sys::AfterTriggerBeginQuery();
+            }
+            if self.duties.before_delete && !compat::before_delete(self.estate, self.epq, self.result, &mut tid) {
+                self.end_after(self.duties.after_delete);
+                return Written::Done;
+            }
+            let mut failure = pg_sys::TM_FailureData::default();
+            let result = pg_sys::table_tuple_delete(
+                self.table.raw(),
+                &mut tid,
+                (*self.estate).es_output_cid,
+                core::ptr::null_mut(),
+                core::ptr::null_mut(),
+                true,
+                &mut failure,
+                false,
+            );
+            if !succeeded(result) {
+                self.end_after(self.duties.after_delete);
+                return Written::Changed;
+            }
+            if self.duties.after_delete {
+                let none = core::ptr::null_mut();
+                pg_sys::ExecARDeleteTriggers(self.estate, self.result, &mut tid, none, core::ptr::null_mut(), false);
+            }
+            self.end_after(self.duties.after_delete);
+        }
+        Written::Done
+    }
+
+    /// Locks the row for a change. False: it changed meanwhile.
+    unsafe fn lock(&mut self, tid: &mut pg_sys::ItemPointerData) -> bool {
+        let mut failure = pg_sys::TM_FailureData::default();
+        // SAFETY: `local` is a slot of the table; it is filled again with the same row.
+        let result = unsafe {
+            pg_sys::table_tuple_lock(
+                self.table.raw(),
+                tid,
+                pg_sys::GetActiveSnapshot(),
+                self.local.raw(),
+                pg_sys::GetCurrentCommandId(false),
+                pg_sys::LockTupleMode::LockTupleExclusive,
+                pg_sys::LockWaitPolicy::LockWaitBlock,
+                0,
+                &mut failure,
+            )
+        };
+        succeeded(result)
+    }
+
+    /// Generated columns and constraints of the row to be written.
+    unsafe fn check(&mut self, slot: *mut pg_sys::TupleTableSlot, command: pg_sys::CmdType::Type) {
+        // SAFETY: a complete row of the table.
+        unsafe {
+            if self.duties.stored_generated {
+                pg_sys::ExecComputeStoredGenerated(self.result, self.estate, slot, command);
+            }
+            if self.duties.constraints {
+                pg_sys::ExecConstraints(self.result, slot, self.estate);
+            }
+            if self.duties.partition {
+                pg_sys::ExecPartitionCheck(self.result, slot, self.estate, true);
+            }
+        }
+    }
+
+    /// Fires the AFTER triggers queued for this row.
+    unsafe fn end_after(&mut self, queued: bool) {
+        if queued {
+            // SAFETY: closes what the same row opened.
+            unsafe { pg_sys::AfterTriggerEndQuery(self.estate) }
+        }
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        // SAFETY: everything was opened by `prepare`, and is closed once, before the slots and the table.
+        unsafe {
+            self.local.clear();
+            self.remote.clear();
+            self.merged.clear();
+            if let Some(key) = self.key.take() {
+                pg_sys::index_endscan(key.scan);
+                pg_sys::index_close(key.index, pg_sys::NoLock as pg_sys::LOCKMODE);
+            }
+            if self.duties.before_update || self.duties.before_delete {
+                pg_sys::EvalPlanQualEnd(self.epq);
+            }
+            pg_sys::ExecCloseIndices(self.result);
+            pg_sys::ExecResetTupleTable((*self.estate).es_tupleTable, false);
+            pg_sys::FreeExecutorState(self.estate);
+        }
+    }
+}
+
+/// Makes what was written so far visible to what follows in this transaction.
+pub fn next_command() {
+    // SAFETY: inside a transaction with our snapshot on top of the stack.
+    unsafe {
+        pg_sys::CommandCounterIncrement();
+        if pg_sys::ActiveSnapshotSet() {
+            pg_sys::UpdateActiveSnapshotCommandId();
+        }
+    }
+}
+
+unsafe fn per_tuple(estate: *mut pg_sys::EState) -> *mut pg_sys::ExprContext {
+    // SAFETY: a live executor state.
+    unsafe {
+        let existing = (*estate).es_per_tuple_exprcontext;
+        if existing.is_null() { pg_sys::MakePerTupleExprContext(estate) } else { existing }
+    }
+}
+
+unsafe fn open_result(
+    estate: *mut pg_sys::EState,
+    table: &Table,
+    written: &[ColumnNumber],
+) -> *mut pg_sys::ResultRelInfo {
+    // SAFETY: called with the executor state's context current, in which all of this lives.
+    unsafe {
+        let entry = pg_sys::palloc0(size_of::<pg_sys::RangeTblEntry>()).cast::<pg_sys::RangeTblEntry>();
+        (*entry).type_ = pg_sys::NodeTag::T_RangeTblEntry;
+        (*entry).rtekind = pg_sys::RTEKind::RTE_RELATION;
+        (*entry).relid = (*table.raw()).rd_id;
+        (*entry).relkind = (*(*table.raw()).rd_rel).relkind;
+        (*entry).rellockmode = pg_sys::AccessShareLock as i32;
+        let mut columns = core::ptr::null_mut();
+        for number in written {
+            let bit = i32::from(number.0) - pg_sys::FirstLowInvalidHeapAttributeNumber;
+            columns = pg_sys::bms_add_member(columns, bit);
+        }
+        compat::init_range_table(estate, entry, columns);
+        let result = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast::<pg_sys::ResultRelInfo>();
+        (*result).type_ = pg_sys::NodeTag::T_ResultRelInfo;
+        pg_sys::InitResultRelInfo(result, table.raw(), 1, core::ptr::null_mut(), 0);
+        (*estate).es_opened_result_relations =
+            pg_sys::lappend((*estate).es_opened_result_relations, result.cast());
+        pg_sys::ExecOpenIndices(result, false);
+        result
+    }
+}
+
+/// Which work the table asks for. Only triggers that fire in replica role count.
+fn duties(table: &Table) -> Duties {
+    let mut duties = Duties::default();
+    // SAFETY: an open table; its trigger and constraint descriptions stay as long as it is locked and open.
+    unsafe {
+        let relation = table.raw();
+        duties.partition = (*(*relation).rd_rel).relispartition;
+        let constraints = (*table.descriptor()).constr;
+        if !constraints.is_null() {
+            duties.constraints = true;
+            duties.stored_generated = (*constraints).has_generated_stored;
+        }
+        let triggers = (*relation).trigdesc;
+        if triggers.is_null() {
+            return duties;
+        }
+        for i in 0..usize::try_from((*triggers).numtriggers).unwrap_or(0) {
+            let trigger = &*(*triggers).triggers.add(i);
+            let fires = matches!(
+                trigger.tgenabled as u8,
+                pg_sys::TRIGGER_FIRES_ALWAYS | pg_sys::TRIGGER_FIRES_ON_REPLICA
+            );
+            let kind = trigger.tgtype as u32;
+            if !fires || kind & pg_sys::TRIGGER_TYPE_ROW == 0 {
+                continue;
+            }
+            let before = kind & pg_sys::TRIGGER_TYPE_BEFORE != 0;
+            let insert = kind & pg_sys::TRIGGER_TYPE_INSERT != 0;
+            let update = kind & pg_sys::TRIGGER_TYPE_UPDATE != 0;
+            let delete = kind & pg_sys::TRIGGER_TYPE_DELETE != 0;
+            duties.before_insert |= before && insert;
+            duties.before_update |= before && update;
+            duties.before_delete |= before && delete;
+            duties.after_insert |= !before && insert;
+            duties.after_update |= !before && update;
+            duties.after_delete |= !before && delete;
+        }
+    }
+    duties
+}
+
+unsafe fn open_key(table: &Table, key: &KeyIndex) -> KeyScan {
+    let count = key.columns.len();
+    // SAFETY: the index belongs to the locked table. The snapshot struct lives in the executor state's context.
+    unsafe {
+        let index = pg_sys::index_open(key.oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+        let snapshot = pg_sys::palloc0(size_of::<pg_sys::SnapshotData>()).cast();
+        init_dirty(snapshot);
+        let mut keys = vec![pg_sys::ScanKeyData::default(); count];
+        for (i, (entry, &(function, collation))) in keys.iter_mut().zip(&key.equality).enumerate() {
+            pg_sys::ScanKeyInit(
+                entry,
+                (i + 1) as pg_sys::AttrNumber,
+                pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+                function,
+                pg_sys::Datum::from(0),
+            );
+            entry.sk_collation = collation;
+        }
+        let scan = compat::begin_index_scan(table.raw(), index, snapshot, count as i32);
+        KeyScan { index, scan, snapshot, keys, columns: key.columns.clone() }
+    }
+}
+
+/// # Safety
+/// The struct is ours, and no scan is between two rows of it.
+unsafe fn init_dirty(snapshot: *mut pg_sys::SnapshotData) {
+    // SAFETY: a struct without owned parts.
+    unsafe {
+        (*snapshot).snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
+        (*snapshot).xmin = pg_sys::InvalidTransactionId;
+        (*snapshot).xmax = pg_sys::InvalidTransactionId;
+        (*snapshot).speculativeToken = 0;
+    }
+}
+
+/// The running transaction that is changing the row which the dirty snapshot has just seen.
+fn being_changed_by(snapshot: *const pg_sys::SnapshotData) -> pg_sys::TransactionId {
+    // SAFETY: the visibility check leaves both fields set.
+    unsafe {
+        if (*snapshot).xmin != pg_sys::InvalidTransactionId { (*snapshot).xmin } else { (*snapshot).xmax }
+    }
+}
+
+fn wait_for_end(xid: pg_sys::TransactionId) {
+    // SAFETY: waits interruptibly until the transaction ends; detects deadlocks.
+    unsafe {
+        pg_sys::XactLockTableWait(xid, core::ptr::null_mut(), core::ptr::null_mut(), pg_sys::XLTW_Oper::XLTW_None)
+    }
+}
+
+/// Raises when a trigger of this transaction changed the row under us: there is no sensible continuation.
+fn succeeded(result: pg_sys::TM_Result::Type) -> bool {
+    match result {
+        pg_sys::TM_Result::TM_Ok => true,
+        pg_sys::TM_Result::TM_SelfModified | pg_sys::TM_Result::TM_Invisible => Report::new(
+            PgSqlErrorCode::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
+            "row to be changed was already modified by an operation triggered by the current command",
+        )
+        .raise(),
+        _ => false,
+    }
+}
+
+/// Empties `tables` as their owners. None may be open elsewhere in this process.
+pub fn truncate(tables: &[Table], restart_sequences: bool) {
+    // SAFETY: the tables are open and locked AccessExclusive; the lists live in the current context.
+    unsafe {
+        let (mut rels, mut oids, mut logged) = (core::ptr::null_mut(), core::ptr::null_mut(), core::ptr::null_mut());
+        for table in tables {
+            let oid = (*table.raw()).rd_id;
+            rels = pg_sys::lappend(rels, table.raw().cast());
+            oids = pg_sys::lappend_oid(oids, oid);
+            let permanent = (*(*table.raw()).rd_rel).relpersistence as u8 == pg_sys::RELPERSISTENCE_PERMANENT;
+            if permanent && pg_sys::wal_level >= pg_sys::WalLevel::WAL_LEVEL_LOGICAL as i32 {
+                logged = pg_sys::lappend_oid(logged, oid);
+            }
+        }
+        compat::truncate(rels, oids, logged, restart_sequences);
+    }
+}

@@ -1,0 +1,99 @@
+//! The apply worker's session: settings that must not come from configuration, the user that code of table owners runs
+//! as, the clock, and how far WAL is safe on disk.
+
+use super::relation::Table;
+use pgrx::pg_sys;
+use std::ffi::CString;
+
+/// Sets a parameter for this session, over any other source.
+pub fn set_parameter(name: &str, value: &str) {
+    let name = CString::new(name).unwrap_or_default();
+    let value = CString::new(value).unwrap_or_default();
+    // SAFETY: the server copies both; an unknown name or bad value raises.
+    unsafe {
+        pg_sys::SetConfigOption(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        )
+    }
+}
+
+/// Microseconds since 2000-01-01 00:00 UTC, by the local clock.
+pub fn now() -> i64 {
+    // SAFETY: reads the clock.
+    unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// WAL up to here is on disk.
+pub fn flushed_lsn() -> u64 {
+    // SAFETY: outside recovery; the timeline is not asked for.
+    unsafe { pg_sys::GetFlushRecPtr(core::ptr::null_mut()) }
+}
+
+/// End of the commit record that this process wrote last, 0: none.
+pub fn last_commit_end() -> u64 {
+    // SAFETY: a global of this backend.
+    unsafe { pg_sys::XactLastCommitEnd }
+}
+
+/// The xid of the open transaction, if it has one.
+pub fn current_xid() -> Option<u32> {
+    // SAFETY: reads the state of this backend.
+    let xid = unsafe { pg_sys::GetTopTransactionIdIfAny() };
+    (xid != pg_sys::InvalidTransactionId).then_some(xid.into_inner())
+}
+
+/// Notes that a command starts now, for activity views and `statement_timestamp()`.
+pub fn statement_starts() {
+    // SAFETY: sets a global of this backend.
+    unsafe { pg_sys::SetCurrentStatementStartTimestamp() }
+}
+
+/// Code of a table's owner (triggers, defaults, index expressions) runs with the owner's rights.
+/// Stays switched while rows of tables of one owner follow each other.
+///
+/// On ERROR: Drop does nothing. Abort puts back user and settings.
+pub struct OwnerScope {
+    owner: pg_sys::Oid,
+    user: pg_sys::Oid,
+    context: i32,
+    nest: i32,
+}
+
+impl OwnerScope {
+    /// Switches to the owner of `table`. `None`: the owner is who we are already.
+    pub fn enter(table: &Table) -> Option<Self> {
+        let owner = table.owner();
+        let (mut user, mut context) = (pg_sys::InvalidOid, 0);
+        // SAFETY: reads and sets state of this backend. A superuser cannot be kept from anything: no restriction.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+            if owner == user {
+                return None;
+            }
+            let restricted = if pg_sys::superuser_arg(owner) { 0 } else { pg_sys::SECURITY_RESTRICTED_OPERATION as i32 };
+            pg_sys::SetUserIdAndSecContext(owner, context | restricted);
+            Some(Self { owner, user, context, nest: pg_sys::NewGUCNestLevel() })
+        }
+    }
+
+    /// Whether this scope already is what `table` needs.
+    pub fn serves(&self, table: &Table) -> bool {
+        self.owner == table.owner()
+    }
+}
+
+impl Drop for OwnerScope {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        // SAFETY: undoes exactly what `enter` did; scopes nest.
+        unsafe {
+            pg_sys::AtEOXact_GUC(false, self.nest);
+            pg_sys::SetUserIdAndSecContext(self.user, self.context);
+        }
+    }
+}
