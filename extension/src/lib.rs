@@ -33,5 +33,6 @@ pub extern "C-unwind" fn _PG_init() {
         requirements::check();
     }
     settings::define();
+    pg::progress_wal::register();
     worker::init();
 }

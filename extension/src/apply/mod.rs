@@ -1,1 +1,54 @@
-//! Subscriber: messages to rows. One remote transaction is one local transaction.
+//! Subscriber: messages to rows. One worker, one stream, one remote transaction at a time.
+//!
+//! `start` gets to a running stream (slot, origin, options), `receive` turns frames into messages and answers the
+//! provider, `transaction` applies one remote transaction, `relmap` knows what a remote relation is here, `rows` writes
+//! one row, `version` tells which version a row has, `clock` keeps commit times causal, `recover` reacts to errors.
+//!
+//! # Invariants
+//! 1. The origin position never moves without the rows, nor the rows without it.
+//! 2. Feedback never reports as flushed what this node could lose.
+//! 3. Every error ends the stream; what is sent again is applied once.
+//!
+//! # Not here
+//! Who runs a worker, and when it is started again (`worker`).
+
+mod clock;
+mod receive;
+mod recover;
+mod relmap;
+mod rows;
+mod start;
+mod transaction;
+pub mod version;
+
+use crate::catalog::topology::Subscription;
+use crate::error::Report;
+use crate::pg::attempt::attempt;
+use crate::pg::error_context::{ContextScope, Place};
+use std::rc::Rc;
+
+/// Why applying ended.
+#[derive(Debug)]
+pub enum Exit {
+    /// Nothing is wrong; the subscription is not to be applied any more.
+    Clean,
+    /// Try again later. The report says why.
+    Retry(Report),
+    /// The subscription was disabled; the cause is in `spock.exception_log` and in the server log.
+    Disabled,
+}
+
+/// Applies the stream of `subscription` until something ends it. Called by an apply worker outside any transaction.
+/// A request to terminate ends the process from within.
+pub fn run(subscription: &Subscription) -> Exit {
+    let place = Rc::new(Place::new(&subscription.origin.name));
+    let ended = attempt(|| {
+        let _context = ContextScope::enter(Rc::clone(&place));
+        let begin = start::prepare(subscription);
+        receive::stream(subscription, begin, &place)
+    });
+    match ended {
+        Ok(never) => match never {},
+        Err(caught) => recover::react(subscription, &place, caught),
+    }
+}

@@ -8,52 +8,71 @@ use core::ffi::{c_char, c_int, c_void};
 use pgrx::pg_sys;
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;
+use std::rc::Rc;
+
+/// A remote relation as messages name it.
+#[derive(Debug, Default)]
+pub struct Subject {
+    /// Quoted schema and table.
+    pub relation: String,
+    /// Column names in wire order.
+    pub columns: Vec<String>,
+}
 
 /// Where the worker is in the stream. Shown as `while applying UPDATE to "public"."acct", transaction 771 …`.
 #[derive(Debug, Default)]
 pub struct Place {
     /// Kind of message, empty: none is being handled.
     pub action: Cell<&'static str>,
-    /// Quoted schema and table of the remote relation; empty: none.
-    pub relation: RefCell<String>,
-    /// Column whose value is being read; empty: none.
-    pub column: RefCell<String>,
+    /// Remote relation of the message.
+    subject: RefCell<Option<Rc<Subject>>>,
+    /// Wire position of the column whose value is being read.
+    pub column: Cell<Option<u16>>,
     /// Name of the provider.
-    pub provider: RefCell<String>,
+    pub provider: String,
     /// Remote transaction id, 0: none.
     pub xid: Cell<u32>,
     /// Start of the remote commit record, 0: unknown.
     pub commit_lsn: Cell<u64>,
+    /// Its commit time, microseconds since 2000.
+    pub commit_time: Cell<i64>,
+    /// The stream runs: errors are about what was sent.
+    pub streaming: Cell<bool>,
 }
 
 impl Place {
-    /// Notes the relation of the current message. Costs a comparison when it is the same as before.
-    pub fn set_relation(&self, name: &str) {
-        let mut relation = self.relation.borrow_mut();
-        if *relation != name {
-            relation.clear();
-            relation.push_str(name);
+    /// A place in the stream of `provider`.
+    pub fn new(provider: &str) -> Self {
+        Self { provider: provider.to_owned(), ..Self::default() }
+    }
+
+    /// Notes the relation of the current message.
+    pub fn set_subject(&self, subject: Option<&Rc<Subject>>) {
+        let mut current = self.subject.borrow_mut();
+        let same = match (current.as_ref(), subject) {
+            (Some(a), Some(b)) => Rc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            *current = subject.cloned();
         }
     }
 
     fn describe(&self, out: &mut Line) -> std::fmt::Result {
         write!(out, "while applying {}", self.action.get())?;
-        if let Ok(relation) = self.relation.try_borrow()
-            && !relation.is_empty()
+        if let Ok(subject) = self.subject.try_borrow()
+            && let Some(subject) = subject.as_deref()
         {
-            write!(out, " to {relation}")?;
-        }
-        if let Ok(column) = self.column.try_borrow()
-            && !column.is_empty()
-        {
-            write!(out, " column \"{column}\"")?;
+            write!(out, " to {}", subject.relation)?;
+            if let Some(column) = self.column.get().and_then(|n| subject.columns.get(usize::from(n))) {
+                write!(out, " column \"{column}\"")?;
+            }
         }
         if self.xid.get() != 0 {
             write!(out, ", transaction {}", self.xid.get())?;
         }
-        if let Ok(provider) = self.provider.try_borrow() {
-            write!(out, " from \"{provider}\"")?;
-        }
+        write!(out, " from \"{}\"", self.provider)?;
         let lsn = self.commit_lsn.get();
         if lsn != 0 {
             write!(out, ", commit {:X}/{:X}", lsn >> 32, lsn & 0xffff_ffff)?;
@@ -114,15 +133,15 @@ unsafe extern "C-unwind" fn on_report(argument: *mut c_void) {
 /// On ERROR: still runs. It puts back the previous top of the stack and cannot raise.
 pub struct ContextScope {
     callback: Box<pg_sys::ErrorContextCallback>,
-    place: std::rc::Rc<Place>,
+    place: Rc<Place>,
 }
 
 impl ContextScope {
     /// Pushes the callback.
-    pub fn enter(place: std::rc::Rc<Place>) -> Self {
+    pub fn enter(place: Rc<Place>) -> Self {
         // SAFETY: a global of this backend.
         let previous = unsafe { pg_sys::error_context_stack };
-        let argument = std::rc::Rc::as_ptr(&place).cast_mut().cast();
+        let argument = Rc::as_ptr(&place).cast_mut().cast();
         let mut callback =
             Box::new(pg_sys::ErrorContextCallback { previous, callback: Some(on_report), arg: argument });
         // SAFETY: the box does not move and is unlinked before it is freed.

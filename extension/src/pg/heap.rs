@@ -77,7 +77,7 @@ impl ColumnEquality {
         if function == pg_sys::InvalidOid {
             Report::new(
                 PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
-                format!("could not identify an equality operator for column \"{}\"", column.name),
+                format!("could not identify an equality operator for column \"{}\"", column.name.to_string_lossy()),
             )
             .raise()
         }
@@ -172,6 +172,8 @@ impl Target {
                 .map(|&(number, expression)| (number, pg_sys::ExecInitExpr(expression, core::ptr::null_mut())))
                 .collect();
             let key = key.map(|key| open_key(&table, key));
+            // Slots outlive the executor state by a moment: they are not in its context.
+            pg_sys::MemoryContextSwitchTo(pg_sys::TopTransactionContext);
             let (remote, local, merged) = (Slot::for_values(&table), Slot::for_table(&table), Slot::for_values(&table));
             pg_sys::MemoryContextSwitchTo(previous);
             Self { remote, local, merged, table, estate, result, epq, key, duties, defaults }
@@ -226,7 +228,7 @@ impl Target {
             key.sk_argument = value.datum;
         }
         loop {
-            if let Some(wait_for) = self.probe_key(None)? {
+            if let Some(wait_for) = self.probe_key()? {
                 if wait_for == pg_sys::InvalidTransactionId {
                     return Some(Found::Row);
                 }
@@ -242,8 +244,8 @@ impl Target {
     }
 
     /// One pass with the dirty snapshot. Inner value: transaction to wait for, or none.
-    #[allow(clippy::option_option)]
-    fn probe_key(&mut self, _marker: Option<()>) -> Option<Option<pg_sys::TransactionId>> {
+    #[allow(clippy::option_option, reason = "no key index, no row, a row with or without a writer")]
+    fn probe_key(&mut self) -> Option<Option<pg_sys::TransactionId>> {
         let scan = self.key.as_mut()?;
         let count = i32::try_from(scan.keys.len()).unwrap_or(0);
         // SAFETY: the scan is open; keys and snapshot live as long as it. The second rescan releases the index page,
@@ -254,7 +256,7 @@ impl Target {
             let forward = pg_sys::ScanDirection::ForwardScanDirection;
             let hit = pg_sys::index_getnext_slot(scan.scan, forward, self.local.raw());
             let in_progress = being_changed_by(scan.snapshot);
-            pg_sys::index_rescan(scan.scan, core::ptr::null_mut(), 0, core::ptr::null_mut(), 0);
+            pg_sys::index_rescan(scan.scan, scan.keys.as_mut_ptr(), count, core::ptr::null_mut(), 0);
             Some(hit.then_some(in_progress))
         }
     }
@@ -413,8 +415,7 @@ impl Target {
             let mut recheck = core::ptr::null_mut();
             if indexes && (*self.result).ri_NumIndices > 0 {
                 let none = core::ptr::null_mut();
-                recheck =
-                    compat::insert_index_entries(self.result, slot, self.estate, true, false, none, summarizing);
+                recheck = compat::insert_index_entries(self.result, slot, self.estate, true, false, none, summarizing);
             }
             if self.duties.after_update {
                 let none = core::ptr::null_mut();
@@ -586,8 +587,7 @@ unsafe fn open_result(
         let result = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast::<pg_sys::ResultRelInfo>();
         (*result).type_ = pg_sys::NodeTag::T_ResultRelInfo;
         pg_sys::InitResultRelInfo(result, table.raw(), 1, core::ptr::null_mut(), 0);
-        (*estate).es_opened_result_relations =
-            pg_sys::lappend((*estate).es_opened_result_relations, result.cast());
+        (*estate).es_opened_result_relations = pg_sys::lappend((*estate).es_opened_result_relations, result.cast());
         pg_sys::ExecOpenIndices(result, false);
         result
     }
@@ -611,10 +611,8 @@ fn duties(table: &Table) -> Duties {
         }
         for i in 0..usize::try_from((*triggers).numtriggers).unwrap_or(0) {
             let trigger = &*(*triggers).triggers.add(i);
-            let fires = matches!(
-                trigger.tgenabled as u8,
-                pg_sys::TRIGGER_FIRES_ALWAYS | pg_sys::TRIGGER_FIRES_ON_REPLICA
-            );
+            let fires =
+                matches!(trigger.tgenabled as u8, pg_sys::TRIGGER_FIRES_ALWAYS | pg_sys::TRIGGER_FIRES_ON_REPLICA);
             let kind = trigger.tgtype as u32;
             if !fires || kind & pg_sys::TRIGGER_TYPE_ROW == 0 {
                 continue;
@@ -672,9 +670,7 @@ unsafe fn init_dirty(snapshot: *mut pg_sys::SnapshotData) {
 /// The running transaction that is changing the row which the dirty snapshot has just seen.
 fn being_changed_by(snapshot: *const pg_sys::SnapshotData) -> pg_sys::TransactionId {
     // SAFETY: the visibility check leaves both fields set.
-    unsafe {
-        if (*snapshot).xmin != pg_sys::InvalidTransactionId { (*snapshot).xmin } else { (*snapshot).xmax }
-    }
+    unsafe { if (*snapshot).xmin != pg_sys::InvalidTransactionId { (*snapshot).xmin } else { (*snapshot).xmax } }
 }
 
 fn wait_for_end(xid: pg_sys::TransactionId) {

@@ -16,6 +16,13 @@ use std::rc::Rc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TableId(pub(super) pg_sys::Oid);
 
+impl TableId {
+    /// The oid.
+    pub fn get(self) -> u32 {
+        self.0.to_u32()
+    }
+}
+
 /// Column number, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ColumnNumber(pub(super) i16);
@@ -48,8 +55,8 @@ impl LockMode {
 /// Facts of one live column.
 #[derive(Debug, Clone)]
 pub struct Column {
-    /// Name.
-    pub name: String,
+    /// Name, in the database's encoding.
+    pub name: CString,
     /// Number in the table.
     pub number: ColumnNumber,
     /// Type, as a number of this server.
@@ -71,6 +78,8 @@ pub struct Column {
 #[derive(Debug, Clone)]
 pub struct KeyIndex {
     pub(super) oid: pg_sys::Oid,
+    /// Name of the index.
+    pub name: String,
     /// Columns of the key in index order.
     pub columns: Vec<ColumnNumber>,
     /// Equality function and collation of each.
@@ -103,15 +112,12 @@ impl Table {
         NonNull::new(raw).map(|raw| Self { raw })
     }
 
-    /// Finds, locks and opens by name. `None`: no such relation.
-    pub fn open_by_name(schema: &str, name: &str, mode: LockMode) -> Option<Self> {
-        let schema = CString::new(schema).ok()?;
-        let name = CString::new(name).ok()?;
+    /// Finds, locks and opens by name, which is in the database's encoding. `None`: no such relation.
+    pub fn open_by_name(schema: &CStr, name: &CStr, mode: LockMode) -> Option<Self> {
         // SAFETY: both copies live in the current context, the range variable with them; a missing schema or relation
         // gives an invalid oid with RVR_MISSING_OK.
         let oid = unsafe {
-            let var =
-                pg_sys::makeRangeVar(pg_sys::pstrdup(schema.as_ptr()), pg_sys::pstrdup(name.as_ptr()), -1);
+            let var = pg_sys::makeRangeVar(pg_sys::pstrdup(schema.as_ptr()), pg_sys::pstrdup(name.as_ptr()), -1);
             pg_sys::RangeVarGetRelidExtended(
                 var,
                 mode.raw(),
@@ -185,7 +191,7 @@ impl Table {
             _ => 1,
         };
         Some(Column {
-            name: name.to_string_lossy().into_owned(),
+            name: name.to_owned(),
             number: ColumnNumber(attribute.attnum),
             type_oid: attribute.atttypid.to_u32(),
             typmod: attribute.atttypmod,
@@ -260,7 +266,8 @@ unsafe fn read_key(index: pg_sys::Relation, oid: pg_sys::Oid) -> Option<KeyIndex
             columns.push(ColumnNumber(number));
             equality.push((pg_sys::get_opcode(operator), *(*index).rd_indcollation.add(i)));
         }
-        Some(KeyIndex { oid, columns, equality })
+        let name = CStr::from_ptr((*(*index).rd_rel).relname.data.as_ptr()).to_string_lossy().into_owned();
+        Some(KeyIndex { oid, name, columns, equality })
     }
 }
 

@@ -93,6 +93,12 @@ impl MemoryContext {
         unsafe { pg_sys::MemoryContextReset(self.0) }
     }
 
+    /// Makes it the current context and leaves it so. Inside a scope of the same context, after a call that switched.
+    pub fn make_current(&self) {
+        // SAFETY: a live context; the scope around the caller puts back what was before.
+        unsafe { pg_sys::CurrentMemoryContext = self.0 }
+    }
+
     /// Makes it the current context until the guard is dropped.
     pub fn enter(&self) -> MemoryScope {
         MemoryScope::enter(self.0)

@@ -3,27 +3,19 @@
 
 use super::relation::Table;
 use pgrx::pg_sys;
-use std::ffi::CString;
-
-/// Sets a parameter for this session, over any other source.
-pub fn set_parameter(name: &str, value: &str) {
-    let name = CString::new(name).unwrap_or_default();
-    let value = CString::new(value).unwrap_or_default();
-    // SAFETY: the server copies both; an unknown name or bad value raises.
-    unsafe {
-        pg_sys::SetConfigOption(
-            name.as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_SUSET,
-            pg_sys::GucSource::PGC_S_OVERRIDE,
-        )
-    }
-}
+use spock_core::types::PgTime;
+use std::ffi::CStr;
 
 /// Microseconds since 2000-01-01 00:00 UTC, by the local clock.
 pub fn now() -> i64 {
     // SAFETY: reads the clock.
     unsafe { pg_sys::GetCurrentTimestamp() }
+}
+
+/// A time as the server writes it, in the session's time zone.
+pub fn time_text(time: PgTime) -> String {
+    // SAFETY: returns a NUL-terminated text in a static buffer, copied at once.
+    unsafe { CStr::from_ptr(pg_sys::timestamptz_to_str(time.micros())) }.to_string_lossy().into_owned()
 }
 
 /// WAL up to here is on disk.
@@ -73,7 +65,8 @@ impl OwnerScope {
             if owner == user {
                 return None;
             }
-            let restricted = if pg_sys::superuser_arg(owner) { 0 } else { pg_sys::SECURITY_RESTRICTED_OPERATION as i32 };
+            let restricted =
+                if pg_sys::superuser_arg(owner) { 0 } else { pg_sys::SECURITY_RESTRICTED_OPERATION as i32 };
             pg_sys::SetUserIdAndSecContext(owner, context | restricted);
             Some(Self { owner, user, context, nest: pg_sys::NewGUCNestLevel() })
         }

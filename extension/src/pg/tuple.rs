@@ -69,7 +69,10 @@ impl Slot {
     pub fn for_values(table: &Table) -> Self {
         // SAFETY: the descriptor belongs to an open table; the slot pins it. The result is never null.
         Self(unsafe {
-            NonNull::new_unchecked(pg_sys::MakeSingleTupleTableSlot(table.descriptor(), &raw const pg_sys::TTSOpsVirtual))
+            NonNull::new_unchecked(pg_sys::MakeSingleTupleTableSlot(
+                table.descriptor(),
+                &raw const pg_sys::TTSOpsVirtual,
+            ))
         })
     }
 
@@ -145,6 +148,22 @@ impl Slot {
         }
     }
 
+    /// The row as JSON, by the server's own `row_to_json`.
+    pub fn to_json(&self) -> String {
+        // SAFETY: a slot that holds a row of a table, whose row type the server knows. The result is text in the
+        // current context.
+        unsafe {
+            let row = pg_sys::ExecFetchSlotHeapTupleDatum(self.raw());
+            let json = pg_sys::OidFunctionCall1Coll(
+                pg_sys::Oid::from_u32(pg_sys::F_ROW_TO_JSON_RECORD),
+                pg_sys::InvalidOid,
+                row,
+            );
+            let text = pg_sys::text_to_cstring(json.cast_mut_ptr());
+            CStr::from_ptr(text).to_string_lossy().into_owned()
+        }
+    }
+
     /// The transaction that wrote the row which was read from the table. `None`: so old that the server forgot.
     pub fn writer(&self) -> Option<u32> {
         // SAFETY: slots of `for_table` on heap tables hold a heap row while they are not empty.
@@ -160,7 +179,8 @@ impl Slot {
             let header = (*tuple).t_data;
             let frozen = (pg_sys::HEAP_XMIN_COMMITTED | pg_sys::HEAP_XMIN_INVALID) as u16;
             let xmin = (*header).t_choice.t_heap.t_xmin.into_inner();
-            let known = (*header).t_infomask & frozen != frozen && xmin >= pg_sys::FirstNormalTransactionId.into_inner();
+            let known =
+                (*header).t_infomask & frozen != frozen && xmin >= pg_sys::FirstNormalTransactionId.into_inner();
             known.then_some(xmin)
         }
     }
@@ -183,8 +203,6 @@ pub enum ValueError {
     Length,
     /// The type has no internal image that may travel.
     NotInternal,
-    /// Text without its final NUL.
-    Unterminated,
 }
 
 /// Turns bytes into values of one column. Kept across transactions; functions are looked up when first needed.
@@ -273,9 +291,9 @@ impl Decoder {
         Value { datum, null: false }
     }
 
-    /// Reads what the type's output function made, with its final NUL.
-    pub fn text(&mut self, bytes: &[u8], cx: &OwnedContext) -> Result<Value, ValueError> {
-        let text = CStr::from_bytes_with_nul(bytes).map_err(|_| ValueError::Unterminated)?;
+    /// Reads what the type's output function made; `bytes` hold no NUL.
+    pub fn text(&mut self, bytes: &[u8], cx: &OwnedContext) -> Value {
+        let text = copy(bytes);
         let type_oid = self.type_oid;
         let input = self.input.get_or_insert_with(|| {
             load(type_oid, cx, |oid, function, parameter| {
@@ -283,10 +301,9 @@ impl Decoder {
                 unsafe { pg_sys::getTypeInputInfo(oid, function, parameter) }
             })
         });
-        // SAFETY: the function is the type's input function, which only reads the text.
-        let datum =
-            unsafe { pg_sys::InputFunctionCall(&mut input.0, text.as_ptr().cast_mut(), input.1, self.typmod) };
-        Ok(Value { datum, null: false })
+        // SAFETY: the function is the type's input function; the copy is NUL-terminated.
+        let datum = unsafe { pg_sys::InputFunctionCall(&mut input.0, text.cast_mut().cast(), input.1, self.typmod) };
+        Value { datum, null: false }
     }
 }
 

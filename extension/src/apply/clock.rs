@@ -1,0 +1,57 @@
+//! Commit times that respect causality: a local change made after a remote one was applied must be later than it.
+//! A patched server's commit clock does that; on a stock server the commit waits for the local clock.
+
+use crate::error::Report;
+use crate::pg::latch;
+use crate::pg::raise::{Level, log};
+use crate::pg::server;
+use crate::pg::session;
+use crate::settings;
+use pgrx::PgSqlErrorCode;
+use spock_core::types::PgTime;
+use std::cell::Cell;
+use std::time::Duration;
+
+/// One warning about a clock that is behind in this time, in microseconds: the cause lasts, and each commit would repeat it.
+const WARNING_INTERVAL_US: i64 = 60_000_000;
+
+thread_local! {
+    static WARNED_AT: Cell<Option<i64>> = const { Cell::new(None) };
+}
+
+/// Called before a commit that applied something which was committed at `remote` elsewhere.
+pub fn before_commit(remote: PgTime) {
+    if server::set_remote_stop_timestamp(remote) {
+        return;
+    }
+    let ahead_us = remote.micros().saturating_sub(session::now());
+    if ahead_us < 0 {
+        return;
+    }
+    let limit_us = i64::from(settings::maximum_clock_skew_ms()) * 1000;
+    if ahead_us > limit_us {
+        warn(ahead_us);
+        return;
+    }
+    while session::now() <= remote.micros() {
+        let left = u64::try_from(remote.micros() - session::now()).unwrap_or(0) + 1;
+        latch::wait(Duration::from_micros(left));
+    }
+}
+
+fn warn(ahead_us: i64) {
+    let now = session::now();
+    if WARNED_AT.get().is_some_and(|at| now - at < WARNING_INTERVAL_US && now >= at) {
+        return;
+    }
+    WARNED_AT.set(Some(now));
+    log(
+        Level::Warning,
+        &Report::new(
+            PgSqlErrorCode::ERRCODE_WARNING,
+            format!("the clock of the node where a change was made is {} ms ahead of ours", ahead_us / 1000),
+        )
+        .detail("Conflicts between the two nodes may be decided for the older change.")
+        .hint("Synchronise the clocks of all nodes, or raise \"spock.maximum_clock_skew\"."),
+    );
+}

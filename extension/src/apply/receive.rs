@@ -1,0 +1,280 @@
+//! The connection loop: frames to messages, keepalives and feedback to the provider.
+//!
+//! # Invariants
+//! 1. Feedback reports as flushed only what is on this node's disk.
+//! 2. Every wait has a limit and ends at a signal.
+//! 3. A frame is used only until the next one is asked for.
+
+use super::start::{Begin, check_startup, lost};
+use super::transaction::{Applier, Committed, Fed};
+use crate::catalog::topology::Subscription;
+use crate::error::Report;
+use crate::pg::conn::{ConnError, Stream, Wake};
+use crate::pg::error_context::Place;
+use crate::pg::progress_wal;
+use crate::pg::{latch, process, session};
+use crate::settings;
+use crate::worker::progress::{self, CounterKey, ProgressKey, ProgressUpdate};
+use crate::worker::registry::{self, WorkerStatus};
+use pgrx::PgSqlErrorCode;
+use spock_core::progress::Progress;
+use spock_core::types::{Lsn, PgTime};
+use spock_core::wire::frame::{Frame, StandbyStatus};
+use spock_core::wire::{Envelope, Message, ProtocolVersion};
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// How long to wait for a frame while everything that was applied is on disk.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+/// How long while it is not: the provider may wait for our word. Near the WAL writer's own pace.
+const UNFLUSHED_WAIT: Duration = Duration::from_millis(100);
+/// Longest time in which a busy stream goes without feedback. A sixth of the default `wal_sender_timeout`.
+const FEEDBACK_INTERVAL_MAX: Duration = Duration::from_secs(10);
+/// Shortest piece of an apply delay: frames are answered in between.
+const DELAY_STEP: Duration = Duration::from_millis(500);
+
+/// One stream with what is known of its progress.
+struct Receiver<'s> {
+    stream: Stream,
+    applier: Applier<'s>,
+    progress: Progress,
+    protocol: ProtocolVersion,
+    /// The provider's WAL position, as far as it told.
+    provider_lsn: Option<Lsn>,
+    heard_at: Instant,
+    fed_back_at: Instant,
+    delay_us: i64,
+    /// A position that recovery would not know without the next transaction.
+    unsettled: Option<Lsn>,
+    origin: &'s crate::pg::origin::Session,
+    subscription: &'s Subscription,
+    group: ProgressKey,
+    place: Rc<Place>,
+}
+
+/// Applies the stream until an error or a signal ends it.
+pub fn stream(subscription: &Subscription, begin: Begin, place: &Rc<Place>) -> Infallible {
+    let Begin { stream, origin, local, nodes, start } = begin;
+    let now = Instant::now();
+    let group = ProgressKey { database: process::own_database(), node: local.node.id, remote: subscription.origin.id };
+    progress::reconcile(group, start);
+    registry::report_status(WorkerStatus::Running);
+    let mut receiver = Receiver {
+        applier: Applier::new(subscription, &local, &nodes, &origin, Rc::clone(place)),
+        stream,
+        progress: Progress::starting_at(start),
+        protocol: ProtocolVersion::MIN,
+        provider_lsn: None,
+        heard_at: now,
+        fed_back_at: now,
+        delay_us: subscription.apply_delay_us,
+        unsettled: None,
+        origin: &origin,
+        subscription,
+        group,
+        place: Rc::clone(place),
+    };
+    place.streaming.set(true);
+    // Asks for a keepalive, so that lag figures are fresh on an idle provider.
+    receiver.feedback(true, true);
+    loop {
+        receiver.step();
+    }
+}
+
+impl Receiver<'_> {
+    /// One frame, or what is to be done when there is none.
+    fn step(&mut self) {
+        if self.take(Duration::ZERO) {
+            if self.fed_back_at.elapsed() > FEEDBACK_INTERVAL_MAX {
+                self.feedback(true, false);
+            }
+            return;
+        }
+        // What had arrived is applied.
+        self.drained();
+        let wait = if self.progress.unflushed() > 0 { UNFLUSHED_WAIT } else { IDLE_WAIT };
+        if !self.take(wait) {
+            self.settle();
+            self.check_idle();
+        }
+    }
+
+    /// Handles the next frame. False: none came in time.
+    fn take(&mut self, wait: Duration) -> bool {
+        let handled = match self.stream.next(wait) {
+            Ok(Wake::Frame(bytes)) => {
+                handle(bytes, &mut self.applier, &mut self.progress, &mut self.protocol, &mut self.provider_lsn)
+            }
+            Ok(Wake::Timeout) => return false,
+            Ok(Wake::Latch) => {
+                latch::reload_if_asked();
+                return false;
+            }
+            Ok(Wake::End) => ended().raise(),
+            Err(error) => broken(&self.place, &error),
+        };
+        self.heard_at = Instant::now();
+        match handled {
+            Handled::Nothing => {}
+            Handled::ReplyWanted(forced) => self.feedback(forced, false),
+            Handled::Committed(done) => {
+                if let (Some(local), Some(remote)) = (done.local_end, done.remote_end) {
+                    self.progress.applied(remote, local);
+                }
+                self.unsettled = done.local_end.and(done.remote_end);
+                self.publish(&done);
+            }
+            Handled::Begun(at) => self.hold_back(at),
+        }
+        true
+    }
+
+    fn drained(&mut self) {
+        self.feedback(false, false);
+    }
+
+    /// Tells the provider how far we are. Not forced: only if something changed.
+    fn feedback(&mut self, forced: bool, reply_wanted: bool) {
+        let before = self.progress.last_report();
+        let now = self.progress.report(Lsn::new(session::flushed_lsn()));
+        if !forced && now.flushed == before.flushed && now.applied == before.applied {
+            return;
+        }
+        let frame = StandbyStatus {
+            written: now.written,
+            flushed: now.flushed,
+            applied: now.applied,
+            sent_at: PgTime::from_micros(session::now()),
+            reply_requested: reply_wanted,
+        };
+        let mut bytes = Vec::with_capacity(64);
+        frame.write(&mut bytes);
+        if let Err(error) = self.stream.send(&bytes) {
+            broken(&self.place, &error)
+        }
+        self.fed_back_at = Instant::now();
+    }
+
+    /// Nothing came for a while: what was reached last is written down for standbys.
+    fn settle(&mut self) {
+        if self.applier.in_transaction() {
+            return;
+        }
+        if let Some(reached) = self.unsettled.take() {
+            progress_wal::settle(self.origin.number(), reached.get());
+        }
+    }
+
+    fn check_idle(&self) {
+        let limit = Duration::from_secs(u64::from(settings::apply_idle_timeout_s()));
+        if !limit.is_zero() && self.heard_at.elapsed() > limit {
+            Report::new(
+                PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE,
+                format!("nothing was heard from the provider for {} s", limit.as_secs()),
+            )
+            .hint("See \"spock.apply_idle_timeout\".")
+            .raise()
+        }
+    }
+
+    /// Waits until the transaction is old enough, and answers the provider meanwhile.
+    fn hold_back(&mut self, committed_at: PgTime) {
+        if self.delay_us <= 0 {
+            return;
+        }
+        let due = committed_at.micros().saturating_add(self.delay_us);
+        loop {
+            let left = due.saturating_sub(session::now());
+            if left <= 0 {
+                return;
+            }
+            latch::wait(Duration::from_micros(left.unsigned_abs()).min(DELAY_STEP));
+            latch::check_interrupts();
+            latch::reload_if_asked();
+            if self.fed_back_at.elapsed() > FEEDBACK_INTERVAL_MAX {
+                self.feedback(true, false);
+            }
+        }
+    }
+
+    /// Numbers for views and people.
+    fn publish(&mut self, done: &Committed) {
+        let update = ProgressUpdate {
+            commit: done.remote_end.map(|end| (done.commit_time, end)),
+            insert_lsn: self.provider_lsn.or(done.insert_lsn),
+            received_lsn: self.progress.last_received(),
+            by_decode: true,
+        };
+        progress::update(self.group, &update);
+        let counts: Vec<_> = self
+            .applier
+            .take_counts()
+            .into_iter()
+            .map(|(table, counts)| {
+                let subscription = self.subscription.id.get();
+                (CounterKey { database: self.group.database, subscription, relation: table.get() }, counts)
+            })
+            .collect();
+        // A full table of counters is no reason to stop.
+        let _complete = progress::add_counts(&counts);
+    }
+}
+
+enum Handled {
+    Nothing,
+    ReplyWanted(bool),
+    Begun(PgTime),
+    Committed(Committed),
+}
+
+/// Free of `Receiver`, because the frame borrows its stream.
+fn handle(
+    bytes: &[u8],
+    applier: &mut Applier<'_>,
+    progress: &mut Progress,
+    protocol: &mut ProtocolVersion,
+    provider_lsn: &mut Option<Lsn>,
+) -> Handled {
+    match Frame::read(bytes).unwrap_or_else(|error| garbled(&error).raise()) {
+        Frame::Keepalive(keepalive) => {
+            progress.received(keepalive.end);
+            Handled::ReplyWanted(keepalive.reply_requested)
+        }
+        Frame::Data(data) => {
+            progress.received(data.start);
+            let Envelope { insert_lsn, message } =
+                Envelope::read(data.message, *protocol).unwrap_or_else(|error| garbled(&error).raise());
+            if let Message::Startup(startup) = &message {
+                *protocol = check_startup(startup);
+                return Handled::Nothing;
+            }
+            if insert_lsn.is_some() {
+                *provider_lsn = insert_lsn;
+            }
+            let begins = matches!(message, Message::Begin(_));
+            match applier.feed(&message) {
+                Fed::Committed(done) => Handled::Committed(done),
+                Fed::Reached(_) => Handled::Nothing,
+                Fed::Nothing if begins => applier.begun_at().map_or(Handled::Nothing, Handled::Begun),
+                Fed::Nothing => Handled::Nothing,
+            }
+        }
+        Frame::Other(_) => Handled::Nothing,
+    }
+}
+
+/// The provider or the way to it failed: nothing that was sent is to blame.
+fn broken(place: &Place, error: &ConnError) -> ! {
+    place.streaming.set(false);
+    lost(error).raise()
+}
+
+fn garbled(error: &spock_core::wire::WireError) -> Report {
+    Report::new(PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION, format!("the provider sent an invalid message: {error}"))
+}
+
+fn ended() -> Report {
+    Report::new(PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE, "the provider ended the stream")
+}

@@ -1,0 +1,318 @@
+//! What a remote relation is here: the local table of that name, its columns matched by name, the key that finds its
+//! rows. Between `apply::transaction`, which dispatches messages, and `apply::rows`, which writes.
+//!
+//! # Invariants
+//! 1. A mapping outlives transactions and is dropped when the local table, or any schema, changes.
+//! 2. A table is opened and locked once in each transaction, and closed before the transaction ends.
+//! 3. Columns that the provider sends must exist here; columns that only we have get their default.
+
+use crate::error::Report;
+use crate::pg::error_context::Subject;
+use crate::pg::heap::{ColumnEquality, Defaults, Target};
+use crate::pg::relation::{Column, ColumnNumber, KeyIndex, Kind, LockMode, Table, TableId, Validity, watch};
+use crate::pg::tuple::{Decoder, OwnedContext};
+use crate::worker::progress::Counts;
+use pgrx::PgSqlErrorCode;
+use spock_core::types::{RelId, TypeOid};
+use spock_core::wire;
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::rc::Rc;
+
+/// One column as the provider describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteColumn {
+    /// In the database's encoding, which is also ours.
+    pub name: CString,
+    /// Part of the provider's replica identity.
+    pub in_key: bool,
+    /// Type oid at the provider.
+    pub type_oid: TypeOid,
+}
+
+/// A relation as the provider described it last.
+#[derive(Debug)]
+pub struct RemoteRelation {
+    schema: CString,
+    name: CString,
+    /// In wire order.
+    pub columns: Vec<RemoteColumn>,
+    /// Quoted names, for messages.
+    pub subject: Rc<Subject>,
+}
+
+impl RemoteRelation {
+    /// From the parts of a RELATION message.
+    pub fn new(relation: &wire::row::Relation<'_>) -> Self {
+        let columns: Vec<RemoteColumn> = relation
+            .columns()
+            .map(|column| RemoteColumn {
+                name: c_string(column.name),
+                in_key: column.is_key,
+                type_oid: column.type_oid,
+            })
+            .collect();
+        let (schema, name) = (c_string(relation.schema), c_string(relation.name));
+        let subject = Subject {
+            relation: format!("{}.{}", quote(&schema), quote(&name)),
+            columns: columns.iter().map(|column| column.name.to_string_lossy().into_owned()).collect(),
+        };
+        Self { schema, name, columns, subject: Rc::new(subject) }
+    }
+
+    /// Whether it is the table of queued commands.
+    pub fn is_queue(&self) -> bool {
+        self.schema.as_bytes() == b"spock" && self.name.as_bytes() == b"queue"
+    }
+}
+
+/// The reader has checked that there is no NUL inside.
+fn c_string(bytes: &[u8]) -> CString {
+    CString::new(bytes).unwrap_or_default()
+}
+
+fn quote(name: &CStr) -> String {
+    format!("\"{}\"", name.to_string_lossy().replace('"', "\"\""))
+}
+
+/// Where the values of one wire column go.
+pub struct MappedColumn {
+    /// Local column. `None`: generated here, what the provider sends is not used.
+    pub number: Option<ColumnNumber>,
+    /// Turns bytes into values of the local type.
+    pub decoder: Decoder,
+    /// Both sides have the same built-in type: images in the server's own form may be taken as they are.
+    pub same_type: bool,
+    /// Both types are built in and differ: forms that depend on the type are refused.
+    pub types_clash: bool,
+}
+
+/// A mapping that is kept across transactions.
+pub struct Mapping {
+    validity: Validity,
+    table: TableId,
+    /// In wire order.
+    pub columns: Vec<MappedColumn>,
+    /// Finds rows; `None`: all columns are compared.
+    pub key: Option<KeyIndex>,
+    /// For searches without an index.
+    pub equality: Vec<ColumnEquality>,
+    /// All live columns of the local table.
+    pub local: Vec<Column>,
+    /// Local columns that values are sent for.
+    written: Vec<ColumnNumber>,
+    defaults: Defaults,
+    /// Private memory of functions looked up for this mapping.
+    pub memory: OwnedContext,
+    /// For each attribute of the table: did the current message carry a value? Kept to save its allocation.
+    pub present: Vec<bool>,
+}
+
+/// One remote relation with all that is known of it.
+pub struct Entry {
+    // Closed before the mapping, whose memory it uses.
+    target: Option<Target>,
+    mapping: Option<Mapping>,
+    /// Rows of this transaction.
+    counts: Counts,
+    /// As described by the provider.
+    pub remote: RemoteRelation,
+}
+
+/// A relation that is open in this transaction.
+pub struct Opened<'a> {
+    /// The table.
+    pub target: &'a mut Target,
+    /// Its mapping.
+    pub mapping: &'a mut Mapping,
+    /// Rows of this transaction.
+    pub counts: &'a mut Counts,
+    /// As the provider described it.
+    pub remote: &'a RemoteRelation,
+}
+
+/// All relations that the provider has described on this connection.
+#[derive(Default)]
+pub struct RelMap {
+    entries: HashMap<RelId, Entry>,
+    /// Relations open in this transaction.
+    open: Vec<RelId>,
+    /// Rows of this transaction, of tables that are closed already.
+    counted: Vec<(TableId, Counts)>,
+}
+
+impl RelMap {
+    /// Takes a description, replacing an earlier one of that id.
+    pub fn describe(&mut self, id: RelId, remote: RemoteRelation) {
+        self.open.retain(|other| *other != id);
+        self.entries.insert(id, Entry { target: None, mapping: None, counts: Counts::default(), remote });
+    }
+
+    /// What the provider said about `id`.
+    pub fn remote(&self, id: RelId) -> Result<&RemoteRelation, Report> {
+        self.entries.get(&id).map(|entry| &entry.remote).ok_or_else(|| undescribed(id))
+    }
+
+    /// The open table for `id`, with its mapping. Opens it if this transaction has not done so yet.
+    pub fn open(&mut self, id: RelId) -> Result<Opened<'_>, Report> {
+        let entry = self.entries.get_mut(&id).ok_or_else(|| undescribed(id))?;
+        if entry.target.is_none() {
+            let table = entry.find_table(LockMode::RowExclusive)?;
+            let mapping = match entry.mapping.take() {
+                Some(mapping) if mapping.validity.holds() && mapping.table == table.id() => mapping,
+                _ => Mapping::build(&table, &entry.remote)?,
+            };
+            entry.target = Some(Target::prepare(table, mapping.key.as_ref(), &mapping.written, &mapping.defaults));
+            entry.mapping = Some(mapping);
+            self.open.push(id);
+        }
+        match (&mut entry.target, &mut entry.mapping) {
+            (Some(target), Some(mapping)) => {
+                Ok(Opened { target, mapping, counts: &mut entry.counts, remote: &entry.remote })
+            }
+            _ => Err(undescribed(id)),
+        }
+    }
+
+    /// Opens tables for TRUNCATE, alone in this process.
+    pub fn open_exclusive(&mut self, ids: &[RelId]) -> Result<Vec<Table>, Report> {
+        self.close_all();
+        ids.iter()
+            .map(|id| {
+                let entry = self.entries.get_mut(id).ok_or_else(|| undescribed(*id))?;
+                entry.find_table(LockMode::AccessExclusive)
+            })
+            .collect()
+    }
+
+    /// Whether this transaction has opened `id`.
+    pub fn is_open(&self, id: RelId) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.target.is_some())
+    }
+
+    /// Closes what this transaction has opened. Mappings stay.
+    pub fn close_all(&mut self) {
+        for id in self.open.drain(..) {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.target = None;
+                let counts = std::mem::take(&mut entry.counts);
+                if let Some(mapping) = &entry.mapping {
+                    self.counted.push((mapping.table, counts));
+                }
+            }
+        }
+    }
+
+    /// Rows of this transaction by table, after [`RelMap::close_all`].
+    pub fn take_counts(&mut self) -> Vec<(TableId, Counts)> {
+        std::mem::take(&mut self.counted)
+    }
+}
+
+fn undescribed(id: RelId) -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION,
+        format!("the provider sent a change for relation {}, which it has not described", id.0),
+    )
+}
+
+impl Entry {
+    /// Opens the local table: by its oid while the mapping holds, else by name.
+    fn find_table(&mut self, mode: LockMode) -> Result<Table, Report> {
+        if let Some(mapping) = &self.mapping
+            && mapping.validity.holds()
+            && let Some(table) = Table::try_open(mapping.table, mode)
+            && mapping.validity.holds()
+        {
+            return Ok(table);
+        }
+        let RemoteRelation { schema, name, subject, .. } = &self.remote;
+        let Some(table) = Table::open_by_name(schema, name, mode) else {
+            return Err(Report::new(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                format!("relation {} does not exist on this node", subject.relation),
+            )
+            .hint("Create the table here, then enable the subscription again: nothing is lost."));
+        };
+        match table.kind() {
+            Kind::Table => Ok(table),
+            Kind::Partitioned => Err(Report::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("cannot apply changes to partitioned table {}", subject.relation),
+            )
+            .hint("Rows must arrive under the name of a partition.")),
+            Kind::Other => Err(Report::new(
+                PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+                format!("cannot apply changes to {}, which is not a table", subject.relation),
+            )),
+        }
+    }
+}
+
+impl Mapping {
+    fn build(table: &Table, remote: &RemoteRelation) -> Result<Self, Report> {
+        // Watched before it is read: a change in between makes the mapping stale, not wrong.
+        let validity = watch(table.id());
+        let local = table.columns();
+        let mut columns = Vec::with_capacity(remote.columns.len());
+        let mut written = Vec::with_capacity(remote.columns.len());
+        for facts in &remote.columns {
+            let Some(column) = local.iter().find(|column| column.name == facts.name) else {
+                return Err(Report::new(
+                    PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+                    format!("column {} of {} does not exist on this node", quote(&facts.name), remote.subject.relation),
+                )
+                .hint("Add the column here, then enable the subscription again: nothing is lost."));
+            };
+            let here = TypeOid(column.type_oid);
+            let built_in = facts.type_oid.is_built_in() && here.is_built_in();
+            columns.push(MappedColumn {
+                number: (!column.generated).then_some(column.number),
+                decoder: Decoder::new(column),
+                same_type: built_in && facts.type_oid == here,
+                types_clash: built_in && facts.type_oid != here,
+            });
+            if !column.generated {
+                written.push(column.number);
+            }
+        }
+        let only_here: Vec<ColumnNumber> = local
+            .iter()
+            .filter(|column| !column.generated && !written.contains(&column.number))
+            .map(|column| column.number)
+            .collect();
+        let memory = OwnedContext::new(c"spock relation mapping");
+        let key = table.key_index();
+        let equality = if key.is_none() { equality(&local, &columns, remote, &memory) } else { Vec::new() };
+        Ok(Self {
+            validity,
+            table: table.id(),
+            columns,
+            key,
+            equality,
+            present: vec![false; table.width()],
+            written,
+            defaults: Defaults::plan(table, &only_here),
+            local,
+            memory,
+        })
+    }
+}
+
+/// Columns to compare when no index finds a row: those of the provider's identity, or all.
+fn equality(
+    local: &[Column],
+    columns: &[MappedColumn],
+    remote: &RemoteRelation,
+    memory: &OwnedContext,
+) -> Vec<ColumnEquality> {
+    let keyed = remote.columns.iter().any(|column| column.in_key);
+    columns
+        .iter()
+        .zip(&remote.columns)
+        .filter(|(_, facts)| facts.in_key || !keyed)
+        .filter_map(|(mapped, _)| mapped.number)
+        .filter_map(|number| local.iter().find(|column| column.number == number))
+        .map(|column| ColumnEquality::lookup(column, memory))
+        .collect()
+}

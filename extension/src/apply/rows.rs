@@ -1,0 +1,280 @@
+//! One row change: find the row, ask `spock_core::merge` who wins, write. Between `apply::transaction` (messages in
+//! order) and `pg::heap` (rows to disk).
+//!
+//! # Invariants
+//! 1. A row that another transaction changes meanwhile is looked for again, until the outcome is certain.
+//! 2. An INSERT is tried first and looked up only when a unique index objects: without a conflict there is no probe.
+//! 3. A change that loses, or finds no row, is reported as a conflict; it never fails the transaction.
+
+use super::relmap::{MappedColumn, Mapping, RemoteRelation};
+use super::version::{LocalVersion, Versions};
+use crate::conflict::Conflict;
+use crate::error::Report;
+use crate::pg::error_context::Place;
+use crate::pg::heap::{Found, Inserted, Target, Written};
+use crate::pg::tuple::{Slot, Value, ValueError};
+use crate::worker::progress::Counts;
+use pgrx::PgSqlErrorCode;
+use spock_core::merge::{ConflictType, Resolution};
+use spock_core::wire::row::{Datum, Tuple};
+
+/// How often an insert that a unique index objected to is tried again without an error, when the row that objected is
+/// gone at the second look. Then the index decides: it waits, and raises 23505 if the row is there.
+const INSERT_RETRIES_MAX: u32 = 3;
+
+/// An open table with what is needed to write it.
+pub struct Row<'a> {
+    /// The table.
+    pub target: &'a mut Target,
+    /// Its mapping.
+    pub mapping: &'a mut Mapping,
+    /// Rows of this transaction.
+    pub counts: &'a mut Counts,
+    /// As the provider described it.
+    pub remote: &'a RemoteRelation,
+    /// Where errors say they happened.
+    pub place: &'a Place,
+}
+
+impl Row<'_> {
+    /// Applies an INSERT.
+    pub fn insert(&mut self, versions: &mut Versions, new: &Tuple<'_>) -> Result<Option<Conflict>, Report> {
+        self.target.next_row();
+        self.read(new, true)?;
+        // Triggers must not see the insert of a row that exists.
+        let probe = self.target.inserts_fire_before();
+        self.store(versions, ConflictType::InsertExists, probe)
+    }
+
+    /// Applies an UPDATE. `old` has the identity of the row if it changed, or all of it under REPLICA IDENTITY FULL.
+    pub fn update(
+        &mut self,
+        versions: &mut Versions,
+        old: Option<&Tuple<'_>>,
+        new: &Tuple<'_>,
+    ) -> Result<Option<Conflict>, Report> {
+        self.target.next_row();
+        if old.is_none() && self.mapping.key.is_none() {
+            return Err(self.no_identity("UPDATE"));
+        }
+        self.read(old.unwrap_or(new), false)?;
+        loop {
+            let found = self.find();
+            if old.is_some() {
+                // The search is done: from here on `remote` is the new row.
+                self.read(new, false)?;
+            }
+            if found == Found::Missing {
+                return self.update_missing(versions, new);
+            }
+            if let Some(done) = self.resolve_update(versions, ConflictType::UpdateOriginDiffers) {
+                return Ok(done);
+            }
+            if let Some(old) = old {
+                self.read(old, false)?;
+            }
+        }
+    }
+
+    /// Applies a DELETE of the row with the identity in `old`.
+    pub fn delete(&mut self, versions: &mut Versions, old: &Tuple<'_>) -> Result<Option<Conflict>, Report> {
+        self.target.next_row();
+        self.read(old, false)?;
+        loop {
+            if self.find() == Found::Missing {
+                return Ok(Some(Conflict::without_local(ConflictType::DeleteMissing, Resolution::Skip)));
+            }
+            let local = versions.of(&self.target.local);
+            if !versions.remote_wins(local) {
+                return Ok(Some(Conflict {
+                    kind: ConflictType::DeleteExists,
+                    outcome: Resolution::Skip,
+                    local: Some(local),
+                }));
+            }
+            if self.target.delete() == Written::Done {
+                let differs = versions.other_origin(local);
+                return Ok(differs.then_some(Conflict {
+                    kind: ConflictType::DeleteOriginDiffers,
+                    outcome: Resolution::ApplyRemote,
+                    local: Some(local),
+                }));
+            }
+        }
+    }
+
+    /// Nothing to update: the whole row is inserted, a part of it cannot be.
+    fn update_missing(&mut self, versions: &mut Versions, new: &Tuple<'_>) -> Result<Option<Conflict>, Report> {
+        let whole = self.mapping.columns.iter().all(|c| c.number.is_none_or(|n| self.mapping.present[n.index()]));
+        if !whole {
+            return Ok(Some(Conflict::without_local(ConflictType::UpdateMissing, Resolution::Skip)));
+        }
+        self.read(new, true)?;
+        let probe = self.target.inserts_fire_before();
+        let stored = self.store(versions, ConflictType::UpdateOriginDiffers, probe)?;
+        Ok(stored.or(Some(Conflict::without_local(ConflictType::UpdateMissing, Resolution::ApplyRemote))))
+    }
+
+    /// Inserts `remote`; when the row exists, resolves the conflict as `kind`.
+    fn store(
+        &mut self,
+        versions: &mut Versions,
+        kind: ConflictType,
+        probe_first: bool,
+    ) -> Result<Option<Conflict>, Report> {
+        let keyed = self.mapping.key.is_some();
+        if !keyed {
+            self.target.insert(true);
+            return Ok(None);
+        }
+        let mut look = probe_first;
+        let mut tries = 0;
+        loop {
+            if look && self.find() == Found::Row {
+                match self.resolve_update(versions, kind) {
+                    Some(done) => return Ok(done),
+                    None => continue,
+                }
+            }
+            // A possible duplicate without a row under our key: it went away, or it is another unique key.
+            let last = tries >= INSERT_RETRIES_MAX;
+            if self.target.insert(last) == Inserted::Done {
+                return Ok(None);
+            }
+            tries += 1;
+            look = true;
+        }
+    }
+
+    /// `local` holds the row that is here, `remote` the row that came. Outer `None`: the row changed meanwhile.
+    #[allow(clippy::option_option, reason = "try again, done without a conflict, done with one")]
+    fn resolve_update(&mut self, versions: &mut Versions, kind: ConflictType) -> Option<Option<Conflict>> {
+        let local = versions.of(&self.target.local);
+        if !versions.remote_wins(local) {
+            return Some(Some(Conflict { kind, outcome: Resolution::KeepLocal, local: Some(local) }));
+        }
+        self.merge();
+        if self.target.update() == Written::Changed {
+            return None;
+        }
+        let conflict = match kind {
+            // The provider believed that there was no such row.
+            ConflictType::InsertExists => !matches!(local, LocalVersion::OwnTransaction),
+            _ => versions.other_origin(local),
+        };
+        Some(conflict.then_some(Conflict { kind, outcome: Resolution::ApplyRemote, local: Some(local) }))
+    }
+
+    /// The row to write: what is here, with every value that came in its place.
+    fn merge(&mut self) {
+        let Target { merged, local, remote, .. } = &mut *self.target;
+        merged.start_from(local);
+        for number in self.mapping.columns.iter().filter_map(|column| column.number) {
+            if self.mapping.present[number.index()] {
+                merged.set(number, remote.get(number));
+            }
+        }
+        merged.finish();
+    }
+
+    fn find(&mut self) -> Found {
+        match self.target.find_by_key() {
+            Some(found) => found,
+            None => self.target.find_by_scan(&mut self.mapping.equality),
+        }
+    }
+
+    /// Reads a tuple into the slot `remote`. Without `defaults`, columns that only we have are NULL.
+    fn read(&mut self, tuple: &Tuple<'_>, defaults: bool) -> Result<(), Report> {
+        self.mapping.present.fill(false);
+        self.target.remote.start();
+        if defaults {
+            self.target.fill_defaults();
+        }
+        let mut count = 0;
+        for (n, value) in tuple.columns().enumerate() {
+            self.place.column.set(u16::try_from(n).ok());
+            let Some(column) = self.mapping.columns.get_mut(n) else { return Err(self.column_count()) };
+            count += 1;
+            let Some(number) = column.number else { continue };
+            let read = decode(column, &value, &self.mapping.memory);
+            match read {
+                Ok(Some(value)) => {
+                    self.target.remote.set(number, value);
+                    self.mapping.present[number.index()] = true;
+                }
+                Ok(None) => {}
+                Err(cause) => return Err(cause.report(&self.remote.subject.columns[n])),
+            }
+        }
+        if count != self.mapping.columns.len() {
+            return Err(self.column_count());
+        }
+        self.place.column.set(None);
+        self.target.remote.finish();
+        Ok(())
+    }
+
+    fn column_count(&self) -> Report {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION,
+            format!("a row of {} has another number of columns than was described", self.remote.subject.relation),
+        )
+    }
+
+    fn no_identity(&self, operation: &str) -> Report {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("cannot apply {operation} to {}: it has no key here", self.remote.subject.relation),
+        )
+        .hint("Add a primary key, or set REPLICA IDENTITY FULL for the table on the provider.")
+    }
+}
+
+/// Why a column's bytes were refused.
+enum Refused {
+    Value(ValueError),
+    Types,
+}
+
+impl Refused {
+    fn report(&self, column: &str) -> Report {
+        match self {
+            Self::Types => Report::new(
+                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                format!("column \"{column}\" has another type here than on the provider"),
+            )
+            .hint("Give the column the same type on both nodes, or set force_text_transfer for the subscription."),
+            Self::Value(ValueError::Length) => Report::new(
+                PgSqlErrorCode::ERRCODE_INVALID_BINARY_REPRESENTATION,
+                format!("a value of column \"{column}\" does not have the length of its type"),
+            ),
+            Self::Value(ValueError::NotInternal) => Report::new(
+                PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+                format!("values of column \"{column}\" cannot be taken in internal form"),
+            ),
+        }
+    }
+}
+
+/// `None`: the value did not change and was not sent.
+fn decode(
+    column: &mut MappedColumn,
+    value: &Datum<'_>,
+    memory: &crate::pg::tuple::OwnedContext,
+) -> Result<Option<Value>, Refused> {
+    Ok(Some(match *value {
+        Datum::Null => Value::NULL,
+        Datum::Unchanged => return Ok(None),
+        Datum::Internal(bytes) if column.same_type => column.decoder.internal(bytes).map_err(Refused::Value)?,
+        Datum::Internal(_) => return Err(Refused::Types),
+        Datum::Binary(_) if column.types_clash => return Err(Refused::Types),
+        Datum::Binary(bytes) => column.decoder.binary(bytes, memory),
+        Datum::Text(bytes) => column.decoder.text(bytes, memory),
+    }))
+}
+
+/// The slot that a conflict of this kind found the local row in.
+pub fn local_row<'t>(target: &'t Target, conflict: &Conflict) -> Option<&'t Slot> {
+    conflict.local.is_some().then_some(&target.local)
+}

@@ -1,0 +1,413 @@
+//! Applies one remote transaction to local tables. Between `apply::receive` (frames to messages) and `apply::rows`.
+//!
+//! # Invariants
+//! 1. One remote transaction is one local transaction; no part of it is visible alone.
+//! 2. The origin position moves in the same commit as the rows, never before and never after.
+//! 3. Rows are applied in wire order. Nothing here reorders.
+//! 4. A transaction that this node made itself is never applied, whoever forwards it.
+//! 5. Memory does not grow with the size of a transaction: each message has its own context.
+//!
+//! # Not here
+//! Who wins a conflict (`spock_core::merge`). Bytes (`spock_core::wire`). What to do after an error (`apply::recover`).
+
+use super::clock;
+use super::relmap::{Opened, RelMap, RemoteRelation};
+use super::rows::{Row, local_row};
+use super::version::Versions;
+use crate::catalog::topology::{self, LocalNode, Node, Subscription, lsn_text};
+use crate::conflict::Conflict;
+use crate::conflict::record::{Remote, Scene, record};
+use crate::error::{OrRaise, Report};
+use crate::pg::error_context::Place;
+use crate::pg::heap::{next_command, truncate};
+use crate::pg::origin::{self, CommitPosition};
+use crate::pg::progress_wal;
+use crate::pg::raise::{Level, log};
+use crate::pg::relation::TableId;
+use crate::pg::scope::{ActiveSnapshot, MemoryContext, Txn};
+use crate::pg::session::{self, OwnerScope};
+use crate::worker::progress::Counts;
+use pgrx::PgSqlErrorCode;
+use spock_core::types::{Lsn, NodeId, OriginId, PgTime, RelId};
+use spock_core::wire::Message;
+use spock_core::wire::control::{LogicalMessage, MESSAGE_PREFIX};
+use spock_core::wire::row::{RowKind, Truncate};
+use spock_core::wire::txn::{Begin, Commit};
+use std::rc::Rc;
+
+/// What became of a remote transaction, for feedback and statistics.
+#[derive(Debug, Clone, Copy)]
+pub struct Committed {
+    /// End of the remote transaction.
+    pub remote_end: Option<Lsn>,
+    /// End of the local commit record; `None`: nothing was written here.
+    pub local_end: Option<Lsn>,
+    /// Its commit time on the origin.
+    pub commit_time: PgTime,
+    /// The provider's WAL position, where only COMMIT tells it (protocol 4).
+    pub insert_lsn: Option<Lsn>,
+}
+
+/// What a message led to.
+#[derive(Debug)]
+pub enum Fed {
+    /// Nothing to report.
+    Nothing,
+    /// A remote transaction is done.
+    Committed(Committed),
+    /// A sync event outside transactions moved the position.
+    Reached(Lsn),
+}
+
+/// A local transaction with what is entered inside it. Fields are left in this order.
+struct Open {
+    owner: Option<OwnerScope>,
+    snapshot: ActiveSnapshot,
+    txn: Txn,
+}
+
+/// The remote transaction that is being applied.
+struct Current {
+    begin: Begin,
+    /// Where the changes were made.
+    origin: Option<NodeId>,
+    /// Nothing of it is applied: the user asked to leave it out, or it is our own.
+    ignored: bool,
+    open: Option<Open>,
+}
+
+/// Applies the transactions of one stream, one after the other.
+pub struct Applier<'s> {
+    subscription: &'s Subscription,
+    local: &'s LocalNode,
+    origin: &'s origin::Session,
+    place: Rc<Place>,
+    relations: RelMap,
+    versions: Versions,
+    message: MemoryContext,
+    current: Option<Current>,
+    skip_lsn: Option<Lsn>,
+    /// Rows of the last transaction, by local table.
+    counted: Vec<(TableId, Counts)>,
+}
+
+impl<'s> Applier<'s> {
+    /// For one stream of `subscription`, whose origin is bound to this process.
+    pub fn new(
+        subscription: &'s Subscription,
+        local: &'s LocalNode,
+        nodes: &[Node],
+        origin: &'s origin::Session,
+        place: Rc<Place>,
+    ) -> Self {
+        Self {
+            subscription,
+            local,
+            origin,
+            place,
+            relations: RelMap::default(),
+            versions: Versions::new(&local.node, nodes, subscription.origin.id),
+            message: MemoryContext::for_process(c"spock message"),
+            current: None,
+            skip_lsn: subscription.skip_lsn,
+            counted: Vec::new(),
+        }
+    }
+
+    /// Rows of the last transaction, by local table. Empty when asked again.
+    pub fn take_counts(&mut self) -> Vec<(TableId, Counts)> {
+        std::mem::take(&mut self.counted)
+    }
+
+    /// Whether a remote transaction has begun and not ended.
+    pub fn in_transaction(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// Handles one message. Raises what goes wrong, at the place where it happens.
+    pub fn feed(&mut self, message: &Message<'_>) -> Fed {
+        self.message.reset();
+        let _scope = self.message.enter();
+        self.place.action.set(action(message));
+        let fed = self.dispatch(message).or_raise();
+        self.place.set_subject(None);
+        self.place.action.set("");
+        fed
+    }
+
+    fn dispatch(&mut self, message: &Message<'_>) -> Result<Fed, Report> {
+        match message {
+            Message::Startup(_) => return Err(out_of_order("STARTUP")),
+            Message::Begin(begin) => self.begin(*begin)?,
+            Message::Origin(origin) => self.origin_of(origin.id)?,
+            // Our slots never form groups: there is no predecessor to wait for.
+            Message::CommitOrder(_) => {}
+            Message::Relation(relation) => self.relations.describe(relation.id, RemoteRelation::new(relation)),
+            Message::Insert(insert) => {
+                self.row(RowKind::Insert, insert.relation, |row, versions| row.insert(versions, &insert.new))?;
+            }
+            Message::Update(update) => {
+                let old = update.old.map(|old| old.tuple());
+                self.row(RowKind::Update, update.relation, |row, versions| {
+                    row.update(versions, old.as_ref(), &update.new)
+                })?;
+            }
+            Message::Delete(delete) => {
+                let old = delete.old.tuple();
+                self.row(RowKind::Delete, delete.relation, |row, versions| row.delete(versions, &old))?;
+            }
+            Message::Truncate(command) => self.truncate(command)?,
+            Message::Logical(message) => return self.logical(message),
+            Message::Commit(commit) => return self.commit(commit).map(Fed::Committed),
+        }
+        Ok(Fed::Nothing)
+    }
+
+    /// A sync event outside a transaction moves the position at once; inside, the commit does.
+    fn logical(&mut self, message: &LogicalMessage<'_>) -> Result<Fed, Report> {
+        let (Some(lsn), true) = (message.lsn, message.prefix == MESSAGE_PREFIX) else {
+            return Err(out_of_order("a foreign message"));
+        };
+        if message.transactional {
+            return Ok(Fed::Nothing);
+        }
+        self.origin.advance(lsn.get());
+        Ok(Fed::Reached(lsn))
+    }
+
+    fn begin(&mut self, begin: Begin) -> Result<(), Report> {
+        if self.current.is_some() {
+            return Err(out_of_order("BEGIN"));
+        }
+        self.place.xid.set(begin.xid.0);
+        self.place.commit_lsn.set(Lsn::raw(begin.commit_lsn));
+        self.place.commit_time.set(begin.committed_at.micros());
+        let ignored = self.asked_to_skip(&begin);
+        if ignored {
+            log(
+                Level::Log,
+                &Report::new(
+                    PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+                    format!(
+                        "subscription \"{}\" leaves out the transaction at {}, as asked",
+                        self.subscription.name,
+                        lsn_text(begin.commit_lsn)
+                    ),
+                ),
+            );
+        }
+        self.current = Some(Current { begin, origin: None, ignored, open: None });
+        Ok(())
+    }
+
+    fn asked_to_skip(&self, begin: &Begin) -> bool {
+        self.skip_lsn.is_some() && self.skip_lsn == begin.commit_lsn
+    }
+
+    fn origin_of(&mut self, origin: OriginId) -> Result<(), Report> {
+        // Zero would mean "written here" in commit data: a provider never sends it.
+        let node = NodeId::new(u32::from(origin.0)).ok_or_else(|| out_of_order("ORIGIN 0"))?;
+        let Some(current) = &mut self.current else { return Err(out_of_order("ORIGIN")) };
+        if current.open.is_some() || current.origin.is_some() {
+            return Err(out_of_order("ORIGIN"));
+        }
+        current.origin = Some(node);
+        current.ignored |= origin.0 == self.local.node.id.wire();
+        self.versions.begin(current.begin.committed_at, node);
+        Ok(())
+    }
+
+    /// Starts the local transaction with the first change.
+    fn open(&mut self) -> Result<&mut Current, Report> {
+        let current = self.current.as_mut().ok_or_else(|| out_of_order("a change"))?;
+        if current.open.is_none() {
+            let node = current.origin.ok_or_else(|| out_of_order("a change"))?;
+            session::statement_starts();
+            let txn = Txn::begin();
+            // Starting a transaction switches to its context: messages have their own.
+            let snapshot = ActiveSnapshot::push();
+            self.message.make_current();
+            self.origin.stamp(node.wire(), current.begin.committed_at.micros());
+            current.open = Some(Open { owner: None, snapshot, txn });
+        }
+        Ok(current)
+    }
+
+    fn row(
+        &mut self,
+        kind: RowKind,
+        id: RelId,
+        apply: impl FnOnce(&mut Row<'_>, &mut Versions) -> Result<Option<Conflict>, Report>,
+    ) -> Result<(), Report> {
+        self.place.set_subject(Some(&self.relations.remote(id)?.subject));
+        if self.current.as_ref().is_some_and(|current| current.ignored) {
+            return Ok(());
+        }
+        if self.relations.remote(id)?.is_queue() {
+            return Err(queued_command());
+        }
+        self.open()?;
+        let Some(current) = &mut self.current else { return Err(out_of_order("a change")) };
+        let Some(open) = &mut current.open else { return Err(out_of_order("a change")) };
+        if !self.relations.is_open(id) {
+            // Looking up tables is the worker's own business, not the owner's.
+            open.owner = None;
+        }
+        let Opened { target, mapping, counts, remote } = self.relations.open(id)?;
+        if !open.owner.as_ref().is_some_and(|owner| owner.serves(target.table())) {
+            open.owner = None;
+            open.owner = OwnerScope::enter(target.table());
+        }
+        if kind != RowKind::Insert || target.inserts_fire_before() {
+            next_command();
+        }
+        let index = mapping.key.as_ref().map(|key| key.name.clone());
+        let mut row = Row { target, mapping, counts, remote, place: &self.place };
+        let conflict = apply(&mut row, &mut self.versions)?;
+        match kind {
+            RowKind::Insert => row.counts.inserted += 1,
+            RowKind::Update => row.counts.updated += 1,
+            RowKind::Delete => row.counts.deleted += 1,
+        }
+        let Some(conflict) = conflict else { return Ok(()) };
+        // Records are written by the worker.
+        open.owner = None;
+        let scene = Scene {
+            relation: &remote.subject.relation,
+            index,
+            local: local_row(target, &conflict),
+            remote: &target.remote,
+            subscribed_at: self.subscription.created_at,
+            node: (&self.local.node.name, self.local.node.id),
+        };
+        let facts = Remote {
+            origin: current.origin.unwrap_or(self.subscription.origin.id),
+            time: current.begin.committed_at,
+            xid: current.begin.xid,
+            commit_lsn: current.begin.commit_lsn,
+        };
+        if record(&conflict, &scene, &facts)? {
+            counts.conflicts += 1;
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, command: &Truncate<'_>) -> Result<(), Report> {
+        let ids: Vec<RelId> = command.relations().collect();
+        if self.current.as_ref().is_some_and(|current| current.ignored) {
+            return Ok(());
+        }
+        if let Some(open) = &mut self.open()?.open {
+            open.owner = None;
+        }
+        let tables = self.relations.open_exclusive(&ids)?;
+        next_command();
+        truncate(&tables, command.restart_identity);
+        drop(tables);
+        next_command();
+        Ok(())
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<Committed, Report> {
+        let current = self.current.take().ok_or_else(|| out_of_order("COMMIT"))?;
+        let mut done = Committed {
+            remote_end: commit.end_lsn,
+            local_end: None,
+            commit_time: commit.committed_at,
+            insert_lsn: commit.insert_lsn,
+        };
+        let end = Lsn::raw(commit.end_lsn);
+        let skipped = self.asked_to_skip(&current.begin);
+        if let Some(open) = current.open {
+            self.relations.close_all();
+            self.counted = self.relations.take_counts();
+            if self.finish(open, &current.begin, end) {
+                done.local_end = Lsn::new(session::last_commit_end());
+            }
+        } else if let (true, Some(lsn)) = (skipped, current.begin.commit_lsn) {
+            self.clear_skip(lsn, end)?;
+            done.local_end = Lsn::new(session::last_commit_end());
+        }
+        // A transaction that wrote nothing has no commit record: the position moves in memory.
+        self.origin.advance(end);
+        self.place.xid.set(0);
+        self.place.commit_lsn.set(0);
+        Ok(done)
+    }
+
+    /// Commits with the position. Returns whether anything was written.
+    fn finish(&self, open: Open, begin: &Begin, end: u64) -> bool {
+        let Open { owner, snapshot, txn } = open;
+        drop(owner);
+        drop(snapshot);
+        let wrote = session::current_xid().is_some();
+        if wrote {
+            clock::before_commit(begin.committed_at);
+            progress_wal::announce(self.origin.number(), self.origin.position(), end);
+        }
+        let position = CommitPosition::set(end);
+        txn.commit();
+        drop(position);
+        origin::clear_stamp();
+        wrote
+    }
+
+    /// The transaction that was to be left out has passed: the wish is fulfilled.
+    fn clear_skip(&mut self, lsn: Lsn, end: u64) -> Result<(), Report> {
+        let txn = Txn::begin();
+        let cleared = topology::clear_skip_lsn(self.subscription.id, lsn)?;
+        progress_wal::announce(self.origin.number(), self.origin.position(), end);
+        txn.commit();
+        self.skip_lsn = None;
+        log(
+            Level::Warning,
+            &Report::new(
+                PgSqlErrorCode::ERRCODE_WARNING,
+                format!(
+                    "subscription \"{}\" has left out the transaction at {lsn}{}",
+                    self.subscription.name,
+                    if cleared { "" } else { "; the setting was changed meanwhile and stays" }
+                ),
+            ),
+        );
+        Ok(())
+    }
+
+    /// Commit time of the transaction that has just begun and changed nothing yet, for `apply_delay`.
+    pub fn begun_at(&self) -> Option<PgTime> {
+        self.current.as_ref().filter(|current| current.origin.is_none()).map(|current| current.begin.committed_at)
+    }
+}
+
+fn out_of_order(what: &str) -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION,
+        format!("the provider sent {what} where the protocol does not allow it"),
+    )
+}
+
+/// Rows of the queue table are commands. They come only from the C edition's `replicate_ddl` and its like.
+fn queued_command() -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        "the provider sent a queued command, which this version does not execute",
+    )
+    .hint("Run the command on this node, then leave the transaction out with spock.sub_alter_skiplsn.")
+}
+
+/// Name of a message in error context lines.
+fn action(message: &Message<'_>) -> &'static str {
+    match message {
+        Message::Startup(_) => "STARTUP",
+        Message::Begin(_) => "BEGIN",
+        Message::Origin(_) => "ORIGIN",
+        Message::CommitOrder(_) => "COMMIT_ORDER",
+        Message::Relation(_) => "RELATION",
+        Message::Insert(_) => "INSERT",
+        Message::Update(_) => "UPDATE",
+        Message::Delete(_) => "DELETE",
+        Message::Truncate(_) => "TRUNCATE",
+        Message::Logical(_) => "MESSAGE",
+        Message::Commit(_) => "COMMIT",
+    }
+}

@@ -1,0 +1,100 @@
+//! Which version a row has: when and where it was written. What `spock_core::merge` compares.
+//!
+//! # Invariants
+//! 1. The origin of a version is the node that wrote it, never the node that forwarded or merges it.
+//! 2. The commit data of a transaction is looked up once for each run of rows that it wrote.
+
+use crate::catalog::topology::Node;
+use crate::pg::origin::commit_data;
+use crate::pg::session::current_xid;
+use crate::pg::tuple::Slot;
+use spock_core::merge::{self, Tiebreaker, Version, Winner};
+use spock_core::types::{NodeId, PgTime};
+use std::collections::HashMap;
+
+/// Version of a row that is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalVersion {
+    /// Written by the transaction that is being applied.
+    OwnTransaction,
+    /// Written by a transaction whose commit data is kept.
+    Known {
+        /// Local transaction.
+        xid: u32,
+        /// Commit time where it was written.
+        time: PgTime,
+        /// Node where it was written.
+        origin: NodeId,
+    },
+    /// Frozen, or its commit data is not kept any more: older than any known version.
+    Unknown,
+}
+
+/// Compares rows that are here with the transaction that is being applied.
+pub struct Versions {
+    local: NodeId,
+    tiebreakers: HashMap<NodeId, Tiebreaker>,
+    remote: Version,
+    /// The transaction asked for last.
+    last: Option<(u32, LocalVersion)>,
+}
+
+impl Versions {
+    /// For a worker of `local`, with what the catalog knows of `nodes`. `provider` stands for the origin until a
+    /// transaction begins.
+    pub fn new(local: &Node, nodes: &[Node], provider: NodeId) -> Self {
+        let tiebreakers = nodes.iter().map(|node| (node.id, node.tiebreaker)).collect();
+        let remote = Version { time: None, tiebreaker: Tiebreaker::of_node(provider), origin: provider };
+        Self { local: local.id, tiebreakers, remote, last: None }
+    }
+
+    fn version(&self, time: Option<PgTime>, origin: NodeId) -> Version {
+        let tiebreaker = self.tiebreakers.get(&origin).copied().unwrap_or_else(|| Tiebreaker::of_node(origin));
+        Version { time, tiebreaker, origin }
+    }
+
+    /// A transaction committed at `time` on `origin` is applied from here on.
+    pub fn begin(&mut self, time: PgTime, origin: NodeId) {
+        self.remote = self.version(Some(time), origin);
+        self.last = None;
+    }
+
+    /// Version of the row in `slot`, which was read from a table.
+    pub fn of(&mut self, slot: &Slot) -> LocalVersion {
+        let Some(xid) = slot.writer() else { return LocalVersion::Unknown };
+        if let Some((last, version)) = self.last
+            && last == xid
+        {
+            return version;
+        }
+        let version = if current_xid() == Some(xid) {
+            LocalVersion::OwnTransaction
+        } else {
+            match commit_data(xid) {
+                Some((time, origin)) => LocalVersion::Known {
+                    xid,
+                    time: PgTime::from_micros(time),
+                    origin: NodeId::new(u32::from(origin)).unwrap_or(self.local),
+                },
+                None => LocalVersion::Unknown,
+            }
+        };
+        self.last = Some((xid, version));
+        version
+    }
+
+    /// Whether the transaction that is being applied replaces a row of version `local`.
+    pub fn remote_wins(&self, local: LocalVersion) -> bool {
+        let local = match local {
+            LocalVersion::OwnTransaction => return true,
+            LocalVersion::Unknown => self.version(None, self.local),
+            LocalVersion::Known { time, origin, .. } => self.version(Some(time), origin),
+        };
+        merge::resolve(&local, &self.remote) == Winner::Remote
+    }
+
+    /// Whether the row was written on another node than the change: worth a report even when the change wins.
+    pub fn other_origin(&self, local: LocalVersion) -> bool {
+        matches!(local, LocalVersion::Known { origin, .. } if origin != self.remote.origin)
+    }
+}
