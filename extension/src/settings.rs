@@ -65,7 +65,6 @@ impl CheckedEnum for ExceptionBehaviour {
 
 /// `spock.conflict_log_level`: the server's message levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
-#[expect(missing_docs, reason = "the names of the server's levels say it")]
 pub enum ConflictLogLevel {
     #[name = c"debug5"]
     Debug5,

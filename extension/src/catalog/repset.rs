@@ -28,7 +28,7 @@ pub struct RepSet {
 
 /// Which kinds of change a set lets out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent switches of the contract")]
+
 pub struct Actions {
     /// INSERT
     pub insert: bool,

@@ -11,6 +11,7 @@ use crate::catalog::relations::{self, Relation};
 use crate::catalog::repset::{self, RepSet};
 use crate::catalog::topology;
 use crate::error::Report;
+use crate::pg::attempt::attempt_nested;
 use crate::pg::authority::{lock_relation_against_writes, require_administrator};
 use crate::pg::function::{Answer, Call, Value};
 use crate::pg::raise::warn;
@@ -64,10 +65,23 @@ pub fn add_table(call: &Call) -> Result<Answer, Report> {
                 format!("table \"{}\" is already in replication set \"{}\"", member.qualified(), set.name),
             ));
         }
-        let filter = filter.as_deref().map(|text| RowFilter::parse(text, member.oid)).transpose()?;
+        let filter = filter.as_deref().map(|text| parse_filter(text, member)).transpose()?;
         repset::insert_member(set.id, member.oid, columns.as_deref(), filter.as_ref())?;
     }
     Ok(Answer::One(Value::Bool(true)))
+}
+
+/// The filter for one table. The server's message about it names the table; its position would point into the caller's
+/// statement, where the filter is a string.
+fn parse_filter(text: &str, table: &Relation) -> Result<RowFilter, Report> {
+    match attempt_nested(|| RowFilter::parse(text, table.oid)) {
+        Ok(parsed) => parsed,
+        Err(caught) => {
+            let mut report = caught.report;
+            report.message = format!("invalid row filter for table \"{}\": {}", table.qualified(), report.message);
+            Err(report)
+        }
+    }
 }
 
 /// The `columns` argument. An empty list means all columns, as the C edition stores it.
