@@ -107,16 +107,17 @@ impl RowFilter {
             let checked = pg_sys::transformExpr(state, expression, pg_sys::ParseExprKind::EXPR_KIND_CHECK_CONSTRAINT);
             let checked = pg_sys::coerce_to_boolean(state, checked, c"row filter".as_ptr());
             pg_sys::assign_expr_collations(state, checked);
-            if pg_sys::contain_volatile_functions(checked) {
+            let volatile = pg_sys::contain_volatile_functions(checked);
+            let stored = CStr::from_ptr(pg_sys::nodeToString(checked.cast())).to_string_lossy().into_owned();
+            pg_sys::free_parsestate(state);
+            pg_sys::table_close(table, pg_sys::NoLock as pg_sys::LOCKMODE);
+            if volatile {
                 return Err(Report::new(
                     PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                     "the row filter calls a volatile function",
                 )
                 .hint("What a filter decides must depend on the row alone."));
             }
-            let stored = CStr::from_ptr(pg_sys::nodeToString(checked.cast())).to_string_lossy().into_owned();
-            pg_sys::free_parsestate(state);
-            pg_sys::table_close(table, pg_sys::NoLock as pg_sys::LOCKMODE);
             Ok(Self(stored))
         }
     }

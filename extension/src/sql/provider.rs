@@ -43,13 +43,18 @@ pub struct Provider {
 }
 
 fn failed(what: &str, dsn: &Dsn, error: ConnError) -> Report {
-    let code = error.sqlstate();
-    let report =
-        Report::new(code, format!("could not {what}")).detail(format!("Connection \"{}\": {error}.", dsn.redacted()));
+    let report = Report::new(error.sqlstate(), format!("could not {what}")).detail(failure(dsn, &error));
     match error {
         ConnError::Server { hint: Some(hint), .. } => report.hint(hint),
         _ => report,
     }
+}
+
+/// A detail line: which connection, and what libpq or the peer said, on one line.
+pub fn failure(dsn: &Dsn, error: &ConnError) -> String {
+    let said = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    let end = if said.ends_with(['.', '?', '!']) { "" } else { "." };
+    format!("Connection \"{}\": {said}{end}", dsn.redacted())
 }
 
 /// Connects to `dsn` for `purpose` (a suffix of `application_name`).

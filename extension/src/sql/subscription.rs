@@ -300,7 +300,7 @@ pub fn drop(call: &Call) -> Result<Answer, Report> {
         log(
             Level::Warning,
             &report
-                .detail(format!("Connection \"{}\": {error}.", subscription.origin_if.dsn.redacted()))
+                .detail(provider::failure(&subscription.origin_if.dsn, &error))
                 .hint("The slot keeps WAL on that node. Drop it there with pg_drop_replication_slot."),
         );
     }
