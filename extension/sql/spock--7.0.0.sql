@@ -419,6 +419,36 @@ CREATE FUNCTION spock.get_apply_worker_status(OUT worker_pid bigint, OUT worker_
     OUT worker_status text) RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'get_apply_worker_status' LANGUAGE c STABLE;
 
+CREATE FUNCTION spock.get_channel_stats(OUT subid oid, OUT relid oid, OUT n_tup_ins bigint, OUT n_tup_upd bigint,
+    OUT n_tup_del bigint, OUT n_conflict bigint, OUT n_dca bigint) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'get_channel_stats' LANGUAGE c VOLATILE;
+
+CREATE FUNCTION spock.reset_channel_stats() RETURNS void
+AS 'MODULE_PATHNAME', 'reset_channel_stats' LANGUAGE c VOLATILE;
+
+-- Subscription 0 is what this node sent.
+CREATE VIEW spock.channel_table_stats AS
+    SELECT st.subid,
+           st.relid,
+           CASE WHEN st.subid = 0 THEN '<output>'::name ELSE s.sub_name END AS sub_name,
+           pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS table_name,
+           st.n_tup_ins, st.n_tup_upd, st.n_tup_del, st.n_conflict, st.n_dca
+      FROM spock.get_channel_stats() st
+      LEFT JOIN spock.subscription s ON s.sub_id = st.subid
+      LEFT JOIN pg_catalog.pg_class c ON c.oid = st.relid
+      LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace;
+
+CREATE VIEW spock.channel_summary_stats AS
+    SELECT subid,
+           sub_name,
+           sum(n_tup_ins) AS n_tup_ins,
+           sum(n_tup_upd) AS n_tup_upd,
+           sum(n_tup_del) AS n_tup_del,
+           sum(n_conflict) AS n_conflict,
+           sum(n_dca) AS n_dca
+      FROM spock.channel_table_stats
+     GROUP BY subid, sub_name;
+
 CREATE FUNCTION spock.xact_commit_timestamp_origin(xid xid, OUT "timestamp" timestamptz, OUT roident oid) RETURNS record
 LANGUAGE sql VOLATILE STRICT AS $$
     SELECT o."timestamp", o.roident FROM pg_catalog.pg_xact_commit_timestamp_origin(xid) o

@@ -52,6 +52,8 @@ crate::sql_functions! {
     spock_wait_for_subscription_sync_complete => status::wait_for_sync,
     get_apply_group_progress => status::group_progress,
     get_apply_worker_status => status::apply_workers,
+    get_channel_stats => status::channel_stats,
+    reset_channel_stats => status::reset_channel_stats,
     spock_create_sync_event => marker::sync_event,
 }
 

@@ -173,3 +173,27 @@ pub fn apply_workers(_: &Call) -> Result<Answer, Report> {
     });
     Ok(Answer::Rows(rows.collect()))
 }
+
+/// `get_channel_stats()`: rows counted in this database since the server started.
+pub fn channel_stats(_: &Call) -> Result<Answer, Report> {
+    let rows = progress::counts(server::database_oid()).into_iter().map(|(key, counts)| {
+        let count = |value: u64| Value::BigInt(value.cast_signed());
+        vec![
+            Value::Oid(key.subscription),
+            Value::Oid(key.relation),
+            count(counts.inserted),
+            count(counts.updated),
+            count(counts.deleted),
+            count(counts.conflicts),
+            count(counts.deltas),
+        ]
+    });
+    Ok(Answer::Rows(rows.collect()))
+}
+
+/// `reset_channel_stats()`: of this database only.
+pub fn reset_channel_stats(_: &Call) -> Result<Answer, Report> {
+    authority::require_administrator("reset the counters")?;
+    progress::reset_counts(server::database_oid());
+    Ok(Answer::Void)
+}
