@@ -145,7 +145,7 @@ struct ExternalDescriptor(());
 impl ExternalDescriptor {
     fn acquire() -> Option<Self> {
         // SAFETY: changes a counter of this process and may close cached files.
-        unsafe { pg_sys::AcquireExternalFD() }.then_some(Self(()))
+        unsafe { pg_sys::AcquireExternalFD() }.then(|| Self(()))
     }
 }
 

@@ -36,3 +36,4 @@ pub mod session;
 pub mod shmem;
 pub mod tuple;
 pub mod types;
+pub mod worker_main;

@@ -248,7 +248,7 @@ impl WorkerSpec<'_> {
             pg_sys::CurrentMemoryContext = pg_sys::TopMemoryContext;
             let registered = pg_sys::RegisterDynamicBackgroundWorker(&mut worker, &mut handle);
             pg_sys::CurrentMemoryContext = previous;
-            registered.then_some(WorkerHandle(handle))
+            registered.then(|| WorkerHandle(handle))
         }
     }
 }

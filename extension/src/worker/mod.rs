@@ -16,17 +16,33 @@
 //! # Not here
 //! What is applied and how (`apply`). Catalog rows (`catalog`).
 
+pub mod apply;
+pub mod keeper;
+pub mod manager;
 pub mod progress;
 pub mod progress_file;
 pub mod registry;
+pub mod supervisor;
 
-use crate::pg::process;
+use crate::pg::process::{self, WorkerSpec};
+use std::time::Duration;
 
-/// Reserves shared memory. Only while the server preloads libraries.
+/// The postmaster starts the supervisor again so long after it ended. Short: after one backend crashed, all replication
+/// waits for this.
+const SUPERVISOR_RESTART: Duration = Duration::from_secs(1);
+
+/// Reserves shared memory and registers the supervisor. Only while the server preloads libraries.
 pub fn init() {
     if process::is_binary_upgrade() {
         return;
     }
     registry::reserve();
     progress::reserve();
+    WorkerSpec {
+        name: "spock supervisor",
+        entry: c"spock_supervisor_main",
+        argument: 0,
+        restart_after: Some(SUPERVISOR_RESTART),
+    }
+    .register_static();
 }

@@ -548,6 +548,7 @@ fn publish(rows: &mut [Row], database: u32, change: Change, to_wake: &mut Vec<i3
             if let Some(row) = rows.iter_mut().find(apply(sub)) {
                 // Waiting for a retry: the change may be what it waits for.
                 row.retry_at = if row.retry_at == 0 { 0 } else { process::now().micros() };
+                row.attempts = 0;
                 process::terminate(row.pid);
             }
         }
@@ -591,14 +592,6 @@ pub fn take_changed() -> Changed {
         return Changed::All;
     }
     Changed::Some(databases.into_iter().filter(|database| *database != 0).collect())
-}
-
-/// Wakes the process at this row, if any.
-pub fn wake_manager(database: u32) {
-    let pid = WORKERS.read().iter().find(|row| row.is(Role::Manager, database, 0)).map_or(0, |row| row.pid);
-    if pid != 0 {
-        process::wake(pid);
-    }
 }
 
 /// Time between two looks at a worker that was told to end. Its exit does not wake us.

@@ -1,0 +1,83 @@
+//! One process per enabled subscription: attaches, connects to its database, loads the subscription, hands over to
+//! `apply::run`, and turns how that ended into a row that the manager acts on.
+//!
+//! # Invariants
+//! 1. The row is attached before the subscription is read, so a change that commits after the read finds this process and
+//!    ends it.
+//! 2. At exit the session's origin is cleared before the server rolls back: a rollback cannot move the origin.
+//! 3. Settings that change what applying means are pinned; configuration files cannot override them.
+
+use crate::apply::{self, Exit};
+use crate::catalog::topology::{self, Subscription};
+use crate::error::Report;
+use crate::pg::attempt::attempt;
+use crate::pg::process;
+use crate::pg::raise::{self, Level};
+use crate::pg::scope::Txn;
+use crate::settings;
+use crate::worker::registry::{self, Ended, Ticket, WorkerStatus};
+use core::ffi::CStr;
+use spock_core::types::SubId;
+
+/// Settings of the session that applies. Rows are written as they were at the origin: no trigger or rule of ours unless
+/// marked for replicas; no timeout, format or path of this server's users changes the outcome.
+const PINNED: [(&CStr, &str); 9] = [
+    (c"session_replication_role", "replica"),
+    (c"check_function_bodies", "off"),
+    (c"search_path", ""),
+    (c"default_transaction_isolation", "read committed"),
+    (c"default_transaction_read_only", "off"),
+    (c"statement_timeout", "0"),
+    (c"lock_timeout", "0"),
+    (c"idle_in_transaction_session_timeout", "0"),
+    (c"datestyle", "ISO"),
+];
+
+/// The process's life. Returns never.
+pub fn apply_main(argument: u64) {
+    let Some((database, Some(sub))) = registry::attach(Ticket::from_argument(argument)) else { process::exit(0) };
+    process::connect_to_database(database);
+    process::at_exit_before_rollback(process::clear_session_origin);
+    process::pin_setting(c"application_name", &format!("spock apply {database}:{}", sub.get()));
+    process::pin_setting(c"synchronous_commit", if settings::synchronous_commit() { "local" } else { "off" });
+    for (name, value) in PINNED {
+        process::pin_setting(name, value);
+    }
+    let mut name = format!("subscription {}", sub.get());
+    let exit = match attempt(|| run(sub, &mut name)) {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(report)) => Exit::Retry(report),
+        Err(caught) => Exit::Retry(caught.report),
+    };
+    match exit {
+        Exit::Clean | Exit::Disabled => {
+            registry::ending(Ended::Clean);
+            process::exit(0)
+        }
+        Exit::Retry(report) => {
+            registry::report_error(&report);
+            let shown = Report { message: format!("{name}: {}", report.message), ..report };
+            raise::log(Level::Warning, &shown);
+            registry::ending(Ended::Failed);
+            process::exit(1)
+        }
+    }
+}
+
+fn run(sub: SubId, name: &mut String) -> Result<Exit, Report> {
+    registry::report_status(WorkerStatus::Connecting);
+    let Some(subscription) = load(sub)?.filter(|subscription| subscription.enabled) else {
+        // Dropped or disabled between the manager's look and ours.
+        return Ok(Exit::Clean);
+    };
+    *name = format!("subscription \"{}\"", subscription.name);
+    raise::log_line(format!("{name}: starting to apply changes of node \"{}\"", subscription.origin.name));
+    Ok(apply::run(&subscription))
+}
+
+fn load(sub: SubId) -> Result<Option<Subscription>, Report> {
+    let txn = Txn::begin();
+    let found = if topology::extension_installed() { topology::subscription(sub)? } else { None };
+    txn.commit();
+    Ok(found)
+}

@@ -1,0 +1,107 @@
+//! One process per database with a local node: keeps an apply worker for each enabled subscription of that node.
+//!
+//! # Invariants
+//! 1. What runs follows the catalogs: they are read again after every change that a backend announces, whenever a worker
+//!    ends, and every few seconds anyway.
+//! 2. The catalogs are read under the lock on `spock.local_node` that every change of subscriptions takes, so that no
+//!    worker is started from a row that a transaction is just changing. Nothing else happens while the lock is held.
+//! 3. Without extension or local node nothing of this database runs: workers are ended and the manager leaves.
+
+use crate::catalog::topology;
+use crate::error::Report;
+use crate::pg::attempt::attempt;
+use crate::pg::latch;
+use crate::pg::process;
+use crate::pg::raise::{self, Level};
+use crate::pg::scope::Txn;
+use crate::settings;
+use crate::worker::keeper::{Keeper, Wanted};
+use crate::worker::registry::{self, Ended, Role, Ticket, WorkerStatus};
+use pgrx::PgSqlErrorCode;
+use spock_core::types::SubId;
+use std::time::Duration;
+
+/// The catalogs are read at least this often: a prepared transaction announces nothing.
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
+
+/// The process's life. Returns never.
+pub fn main(argument: u64) {
+    let Some((database, _)) = registry::attach(Ticket::from_argument(argument)) else { process::exit(0) };
+    process::connect_to_database(database);
+    process::pin_setting(c"application_name", &format!("spock manager {database}"));
+    process::pin_setting(c"search_path", "");
+    match attempt(|| run(database)) {
+        Ok(Ok(())) => {
+            registry::ending(Ended::Clean);
+            process::exit(0)
+        }
+        Ok(Err(report)) => fail(&report),
+        Err(caught) => fail(&caught.report),
+    }
+}
+
+fn fail(report: &Report) -> ! {
+    registry::report_error(report);
+    raise::log(Level::Warning, report);
+    registry::ending(Ended::Failed);
+    process::exit(1)
+}
+
+/// Subscriptions of the local node.
+struct Wishes {
+    enabled: Vec<SubId>,
+    disabled: Vec<SubId>,
+}
+
+fn run(database: u32) -> Result<(), Report> {
+    let mut keeper = Keeper::new(Role::Apply, usize::MAX);
+    loop {
+        latch::reload_if_asked();
+        let Some(wishes) = read_wishes()? else {
+            for record in registry::records(Role::Apply, Some(database)) {
+                registry::stop(record.index);
+            }
+            return Ok(());
+        };
+        registry::report_status(WorkerStatus::Running);
+        let records = registry::records(Role::Apply, Some(database));
+        for record in &records {
+            let is = |sub: &SubId| record.subscription == Some(*sub);
+            if wishes.enabled.iter().any(is) {
+                continue;
+            }
+            registry::stop(record.index);
+            if !wishes.disabled.iter().any(is) {
+                registry::forget(record.index);
+            }
+        }
+        let wanted: Vec<Wanted> =
+            wishes.enabled.iter().map(|&sub| Wanted { database, subscription: Some(sub) }).collect();
+        let longest =
+            LOOK_AGAIN_MAX.min(Duration::from_millis(u64::from(settings::restart_delay_default_ms().max(100))));
+        let pause = keeper.keep(&wanted, &records, longest);
+        latch::wait(pause);
+    }
+}
+
+/// What should run. `None`: the extension or the local node is gone.
+fn read_wishes() -> Result<Option<Wishes>, Report> {
+    let txn = Txn::begin();
+    let wishes = if topology::extension_installed() {
+        match topology::local_node_locked() {
+            Ok(local) => {
+                let subscriptions = topology::subscriptions_of(local.node.id)?;
+                let of = |enabled: bool| {
+                    subscriptions.iter().filter(|sub| sub.enabled == enabled).map(|sub| sub.id).collect()
+                };
+                Some(Wishes { enabled: of(true), disabled: of(false) })
+            }
+            Err(report) if report.code == PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE => None,
+            Err(report) => return Err(report),
+        }
+    } else {
+        None
+    };
+    txn.commit();
+    Ok(wishes)
+}
