@@ -27,6 +27,7 @@ use spock_core::types::OriginId;
 use spock_core::wire::control::{MESSAGE_PREFIX, Payload, PayloadError};
 use spock_core::wire::row::{Part, RowKind};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// Where the sender does not look by itself, a keepalive chance per this many changes costs nothing measurable.
 const CHANGES_PER_PROGRESS: u32 = 100;
@@ -194,10 +195,10 @@ impl Publisher {
         if origin == OriginId::LOCAL {
             return self.frame.origin(stream, self.terms.origin, None, Some(&self.terms.node_name));
         }
-        if !self.origins.contains_key(&origin) {
-            if let Some(name) = sets::node_name(u32::from(origin.0)) {
-                self.origins.insert(origin, name);
-            }
+        if let Entry::Vacant(place) = self.origins.entry(origin)
+            && let Some(name) = sets::node_name(u32::from(origin.0))
+        {
+            place.insert(name);
         }
         let name = self.origins.get(&origin).map(String::as_str);
         self.frame.origin(stream, origin, txn.origin_lsn(), name)

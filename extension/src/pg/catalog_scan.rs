@@ -69,12 +69,12 @@ impl Row<'_> {
 
     /// Value of a column of type text, or of another type that is stored like it (pg_node_tree).
     pub fn text(&self, column: Column) -> Option<String> {
-        self.datum(column).map(|datum| text_of(datum))
+        self.datum(column).map(text_of)
     }
 
     /// Value of a column of type text[]; NULL elements are left out.
     pub fn text_array(&self, column: Column) -> Option<Vec<String>> {
-        self.datum(column).map(|datum| text_array_of(datum))
+        self.datum(column).map(text_array_of)
     }
 }
 
@@ -168,7 +168,7 @@ fn raw_key(key: &OidKey) -> pg_sys::ScanKeyData {
             &mut raw,
             key.column as pg_sys::AttrNumber,
             pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
-            pg_sys::Oid::from_u32(pg_sys::F_OIDEQ.into()),
+            pg_sys::Oid::from_u32(pg_sys::F_OIDEQ),
             pg_sys::Datum::from(key.value),
         );
     }

@@ -504,7 +504,7 @@ unsafe extern "C-unwind" fn message(
 ) {
     // SAFETY: the server passes live structs; `prefix` ends with NUL, `payload` has `size` bytes.
     let (publisher, txn, message) = unsafe {
-        let payload = core::slice::from_raw_parts(payload.cast(), size as usize);
+        let payload = core::slice::from_raw_parts(payload.cast(), size);
         let message = LogicalMessage { lsn: Lsn::new(lsn), prefix: CStr::from_ptr(prefix), payload };
         (publisher(ctx), txn.as_ref().filter(|_| transactional).map(Txn), message)
     };
