@@ -249,14 +249,17 @@ impl Target {
         let scan = self.key.as_mut()?;
         let count = i32::try_from(scan.keys.len()).unwrap_or(0);
         // SAFETY: the scan is open; keys and snapshot live as long as it. The second rescan releases the index page,
-        // while the slot keeps its own pin on the row.
+        // while the slot keeps its own pin on the row. The access method may allocate state of the scan on the way (btree
+        // does when it first meets a dead entry), so the context is the scan's, not that of the current message.
         unsafe {
+            let previous = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
             init_dirty(scan.snapshot);
             pg_sys::index_rescan(scan.scan, scan.keys.as_mut_ptr(), count, core::ptr::null_mut(), 0);
             let forward = pg_sys::ScanDirection::ForwardScanDirection;
             let hit = pg_sys::index_getnext_slot(scan.scan, forward, self.local.raw());
             let in_progress = being_changed_by(scan.snapshot);
             pg_sys::index_rescan(scan.scan, scan.keys.as_mut_ptr(), count, core::ptr::null_mut(), 0);
+            pg_sys::MemoryContextSwitchTo(previous);
             Some(hit.then_some(in_progress))
         }
     }
