@@ -127,13 +127,22 @@ pub fn is_blocked(kind: &str, name: &str) -> Result<bool, Report> {
     Ok(found.is_some())
 }
 
+/// A replication slot of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Its name.
+    pub name: String,
+    /// Whether a sender uses it now.
+    pub active: bool,
+}
+
 /// Logical slots of this database that belong to our output plugin, of any name that subscriptions use.
-pub fn own_slots() -> Result<Vec<String>, Report> {
+pub fn own_slots() -> Result<Vec<Slot>, Report> {
     select(
-        "SELECT slot_name::text FROM pg_catalog.pg_replication_slots
+        "SELECT slot_name::text, active FROM pg_catalog.pg_replication_slots
           WHERE database = pg_catalog.current_database() AND plugin IN ('spock_output', 'spock') AND slot_name ~ 'spk_.*'
           ORDER BY slot_name",
         &[],
-        |row| row.get(1),
+        |row| Ok(Slot { name: row.get(1)?, active: row.get(2)? }),
     )
 }

@@ -9,6 +9,7 @@
 
 pub mod attempt;
 pub mod authority;
+pub mod before_commit;
 pub mod catalog_scan;
 pub mod compat;
 pub mod conn;

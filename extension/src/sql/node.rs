@@ -17,6 +17,7 @@ use crate::catalog::{query, relations};
 use crate::error::Report;
 use crate::pg::attempt::attempt_nested;
 use crate::pg::authority::{self, TableLock, require_administrator};
+use crate::pg::before_commit::before_commit;
 use crate::pg::function::{Answer, ArgType, Call, Value};
 use crate::pg::server;
 use crate::worker::registry::{Change, signal_at_commit};
@@ -128,6 +129,9 @@ pub fn drop(call: &Call) -> Result<Answer, Report> {
     authority::lock_table(c"spock", c"local_node", TableLock::ShareUpdateExclusive);
     refuse_subscribed(&node)?;
     let is_local = topology::local_node()?.is_some_and(|local| local.node.id == node.id);
+    if is_local {
+        refuse_streaming(&node)?;
+    }
     for set in sets_of(node.id)? {
         delete_set(set.id)?;
     }
@@ -136,7 +140,7 @@ pub fn drop(call: &Call) -> Result<Answer, Report> {
     }
     topology::delete_node(node.id)?;
     if is_local {
-        drop_own_slots(&node)?;
+        before_commit(move || drop_own_slots(&node));
     }
     signal_at_commit(Change::Topology);
     Ok(Answer::One(Value::Bool(true)))
@@ -156,11 +160,40 @@ fn refuse_subscribed(node: &Node) -> Result<(), Report> {
     .hint("Drop the subscriptions first with spock.sub_drop."))
 }
 
-/// Last step of dropping the local node, because a dropped slot does not come back on rollback: all of them or an error.
+/// The error for slots that somebody still streams from.
+fn slots_in_use(node: &str, detail: String) -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("cannot drop node \"{node}\" because replication slots on it are still active"),
+    )
+    .detail(detail)
+    .hint("Drop the subscriptions of the other nodes to this one first.")
+}
+
+fn refuse_streaming(node: &Node) -> Result<(), Report> {
+    let active: Vec<String> = relations::own_slots()?
+        .into_iter()
+        .filter(|slot| slot.active)
+        .map(|slot| format!("\"{}\"", slot.name))
+        .collect();
+    if active.is_empty() {
+        Ok(())
+    } else {
+        Err(slots_in_use(&node.name, format!("Active slots: {}.", active.join(", "))))
+    }
+}
+
+/// Runs when the transaction that dropped the local node is about to commit, because a dropped slot does not come back.
 fn drop_own_slots(node: &Node) -> Result<(), Report> {
+    if topology::node(node.id)?.is_some() {
+        // The savepoint in which it was dropped was rolled back.
+        return Ok(());
+    }
     for slot in relations::own_slots()? {
         let dropped = attempt_nested(|| {
-            query::select("SELECT pg_catalog.pg_drop_replication_slot($1::name)", &[slot.as_str().into()], |_| Ok(()))
+            query::select("SELECT pg_catalog.pg_drop_replication_slot($1::name)", &[slot.name.as_str().into()], |_| {
+                Ok(())
+            })
         });
         let failure = match dropped {
             Ok(Ok(_)) => continue,
@@ -168,12 +201,7 @@ fn drop_own_slots(node: &Node) -> Result<(), Report> {
             Err(caught) if caught.is_shutdown() => caught.report.raise(),
             Err(caught) => caught.report,
         };
-        return Err(Report::new(
-            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-            format!("cannot drop node \"{}\" because replication slots on it are still active", node.name),
-        )
-        .detail(format!("Replication slot \"{slot}\": {}.", failure.message))
-        .hint("Drop the subscriptions of the other nodes to this one first."));
+        return Err(slots_in_use(&node.name, format!("Replication slot \"{}\": {}.", slot.name, failure.message)));
     }
     Ok(())
 }

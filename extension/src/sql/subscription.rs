@@ -3,7 +3,8 @@
 //! # Invariants
 //! 1. The topology's mutex is not held while the network is asked; what was read before is checked again under it.
 //! 2. A worker reads its subscription once, so every change restarts it, at commit.
-//! 3. A slot is made by the worker, never here; an existing one of the same name is never taken over.
+//! 3. What cannot be rolled back (ending a worker, dropping a slot) waits until the transaction is about to commit.
+//! 4. A slot is made by the worker, never here; an existing one of the same name is never taken over.
 
 use pgrx::PgSqlErrorCode;
 use spock_core::names::{self, NameError};
@@ -17,6 +18,7 @@ use crate::catalog::sync;
 use crate::catalog::topology::{self, Dsn, LocalNode, NewSubscription, Subscription};
 use crate::error::Report;
 use crate::pg::authority::{refuse_in_transaction_block, require_administrator};
+use crate::pg::before_commit::before_commit;
 use crate::pg::function::{Answer, ArgType, Call, Value};
 use crate::pg::raise::{Level, log};
 use crate::pg::server;
@@ -288,24 +290,29 @@ pub fn drop(call: &Call) -> Result<Answer, Report> {
     if topology::subscriptions_with(subscription.origin.id)?.is_empty() {
         topology::delete_node(subscription.origin.id)?;
     }
+    before_commit(move || clean_up(&subscription));
+    Ok(Answer::One(Value::Oid(1)))
+}
+
+/// What a dropped subscription leaves behind, once nothing can bring it back: its worker, its slot on the provider, its
+/// local origin. A provider that cannot be reached gets a warning, so that a lost node's subscription can be dropped.
+fn clean_up(subscription: &Subscription) -> Result<(), Report> {
+    if topology::subscription(subscription.id)?.is_some() {
+        // The savepoint in which it was dropped was rolled back.
+        return Ok(());
+    }
+    let Subscription { name, slot_name, origin, origin_if, .. } = subscription;
     terminate_apply_and_wait(server::database_oid(), subscription.id);
-    if let Err(error) = provider::drop_slot(&subscription.origin_if.dsn, &name, &subscription.slot_name) {
-        let report = Report::new(
-            PgSqlErrorCode::ERRCODE_WARNING,
-            format!(
-                "could not drop replication slot \"{}\" on node \"{}\"",
-                subscription.slot_name, subscription.origin.name
-            ),
-        );
+    if let Err(error) = provider::drop_slot(&origin_if.dsn, name, slot_name) {
+        let message = format!("could not drop replication slot \"{slot_name}\" on node \"{}\"", origin.name);
         log(
             Level::Warning,
-            &report
-                .detail(provider::failure(&subscription.origin_if.dsn, &error))
+            &Report::new(PgSqlErrorCode::ERRCODE_WARNING, message)
+                .detail(provider::failure(&origin_if.dsn, &error))
                 .hint("The slot keeps WAL on that node. Drop it there with pg_drop_replication_slot."),
         );
     }
-    topology::drop_origin(&subscription.slot_name)?;
-    Ok(Answer::One(Value::Oid(1)))
+    topology::drop_origin(slot_name)
 }
 
 /// `sub_enable(subscription_name, immediate)`
