@@ -197,7 +197,7 @@ impl Failure {
             Self::Reject { .. } => "the source is not the one the series was written for; see patches/series.toml".into(),
             Self::NoSpace { .. } => "free some space, or set SPOCK_CACHE_DIR (built servers) to a larger disk".into(),
             Self::Child { .. } => String::new(),
-            Self::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
+            Self::Io { error, .. } if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
                 "this account may not write there; choose another place or run as its owner".into()
             }
             Self::Io { .. } => String::new(),
