@@ -96,7 +96,7 @@ impl Dirs {
     }
 
     /// Holds other runs off this directory until the returned file is dropped.
-    pub fn lock(&self, say: &Say) -> Result<File> {
+    fn lock(&self, say: &Say) -> Result<File> {
         files::make_dir(&self.base)?;
         let path = self.base.join(".lock");
         let file = File::create(&path).map_err(Failure::io("make", &path))?;
@@ -126,6 +126,11 @@ impl Cx {
             Kind::Stock => format!("{major}-stock"),
         };
         Dirs { base: self.root.join("target/pg").join(name) }
+    }
+
+    /// Holds other runs off these directories until the returned file is dropped; `--plan` changes nothing there.
+    pub fn lock(&self, dirs: &Dirs) -> Result<Option<File>> {
+        if self.flags.plan { Ok(None) } else { dirs.lock(&self.say).map(Some) }
     }
 
     /// How many jobs children may run at once.

@@ -42,9 +42,24 @@ pub fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes what killed runs left beside `path`.
+fn remove_leftovers(path: &Path) -> Result<()> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let begin = format!(".{}.", name.to_string_lossy());
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let found = entry.file_name().to_string_lossy().into_owned();
+        let pid = found.strip_prefix(&begin).and_then(|rest| rest.strip_suffix(".part"));
+        if pid.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists()) {
+            remove_if_there(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Fills a new directory through `fill` and then puts it in place of `target`. A failure leaves `target` as it was.
 pub fn replace_dir(target: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let part = beside(target);
+    remove_leftovers(target)?;
     remove_if_there(&part)?;
     make_dir(&part)?;
     let filled = fill(&part).and_then(|()| {
@@ -121,6 +136,16 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "1");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_run_left_goes_away() {
+        let dir = tempfile::tempdir().unwrap();
+        // Beyond the largest process id of Linux, so nobody runs under it.
+        let (old, mine) = (dir.path().join(".src.4194305.part"), dir.path().join(".src.1.part"));
+        make_dir(&old).and_then(|()| make_dir(&mine)).unwrap();
+        replace_dir(&dir.path().join("src"), |_| Ok(())).unwrap();
+        assert!(!old.exists() && mine.exists());
     }
 
     #[test]

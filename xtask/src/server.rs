@@ -61,9 +61,10 @@ pub fn object_steps<'a>(
         let have = digest.map(|digest| cx.cache.downloads().join(format!("{digest}-{}", pin_file(cx, target))));
         steps.push(Step {
             name: format!("{}: fetch", target.major),
-            inputs: recipe.source_inputs(),
+            inputs: Inputs::default()
+                .with("source", digest.map_or_else(|| "not known yet".to_owned(), |d| d.to_string())),
             outputs: have.into_iter().collect(),
-            stamp: Stamp(cx.cache.downloads().join(format!(".{}-{}.toml", target.major, target.kind))),
+            stamp: Stamp(cx.cache.downloads().join(format!(".{}.toml", target.major))),
             work: Box::new(move |progress| obtain::tarball(cx, target.major, order, trust_new, progress).map(drop)),
         });
     }

@@ -23,12 +23,13 @@ use crate::target::{Origin, Target};
 use crate::{server, step};
 
 /// Directory in the object tree and target of make, in the order of how much breaks when they fail.
-const SUITES: [(&str, &str); 5] = [
+const SUITES: [(&str, &str); 6] = [
     ("src/test/regress", "check"),
     ("src/test/isolation", "check"),
     ("contrib/test_decoding", "check"),
     ("src/test/subscription", "check"),
     ("src/test/recovery", "check"),
+    ("src/test/modules/test_spock_patches", "check"),
 ];
 
 /// Runs all suites on a major; the tally counts regression tests and TAP files.
@@ -49,7 +50,7 @@ pub fn run(cx: &Cx, major: Major, args: &ServerArgs) -> Result<Tally> {
             "leave out --source prebuilt and --pg-config",
         ));
     };
-    let _lock = target.dirs.lock(&cx.say)?;
+    let _lock = cx.lock(&target.dirs)?;
     step::perform(cx, server::object_steps(cx, &target, recipe, &target.dirs, args.trust_new_digest))?;
     let mut tally = Tally::default();
     if cx.flags.plan {
@@ -60,12 +61,17 @@ pub fn run(cx: &Cx, major: Major, args: &ServerArgs) -> Result<Tally> {
         give(&target.dirs.build(), account)?;
     }
     for (dir, goal) in SUITES {
+        // The tests of our own patches come with the patches.
+        if !target.dirs.src().join(dir).is_dir() {
+            continue;
+        }
         let log = target.dirs.log(&format!("suite-{}", dir.replace('/', "-")));
         files::remove_if_there(&log)?;
         let child = Child::new("make", &target.dirs.build(), &log)
             .args(["-C", dir, goal])
             // PostgreSQL's own timeouts are made for machines with nothing else to do.
             .env("PG_TEST_TIMEOUT_DEFAULT", "600")
+            .env("HOME", target.dirs.build())
             .account(account.as_ref().map(|account| (account.uid, account.gid)));
         let label = format!("{}: {dir}", target.label());
         tally += counted(cx, &label, &child)?;

@@ -31,7 +31,7 @@ impl BuildArgs {
 /// Makes sure that the server of a major is there and has the extension in it.
 pub fn prefix_with_extension(cx: &Cx, major: Major, args: &ServerArgs) -> Result<Target> {
     let target = server_of(cx, major, args)?;
-    let _lock = target.dirs.lock(&cx.say)?;
+    let _lock = cx.lock(&target.dirs)?;
     step::perform(cx, extension::steps(cx, &target)?)?;
     note_for_editors(cx)?;
     Ok(target)
@@ -41,7 +41,7 @@ pub fn prefix_with_extension(cx: &Cx, major: Major, args: &ServerArgs) -> Result
 pub fn server_of(cx: &Cx, major: Major, args: &ServerArgs) -> Result<Target> {
     require_for(cx, args)?;
     let target = Target::resolve(cx, major, args)?;
-    let _lock = target.dirs.lock(&cx.say)?;
+    let _lock = cx.lock(&target.dirs)?;
     step::perform(cx, server::steps(cx, &target, args.trust_new_digest))?;
     Ok(target)
 }

@@ -25,7 +25,7 @@ impl ExtensionArgs {
                 let hint = format!("run: cargo xtask server --pg {major} --server {}", target.kind);
                 return Err(Failure::failed(what, hint));
             }
-            let _lock = target.dirs.lock(&cx.say)?;
+            let _lock = cx.lock(&target.dirs)?;
             step::perform(cx, extension::steps(cx, &target)?)?;
             cx.say.result("stage", &target.dirs.stage().to_string_lossy());
         }

@@ -48,7 +48,7 @@ impl PatchArgs {
             if target.kind == Kind::Stock {
                 return Err(Failure::usage("a stock server has no patches", "leave out --server stock"));
             }
-            let _lock = target.dirs.lock(&cx.say)?;
+            let _lock = cx.lock(&target.dirs)?;
             if self.check || self.refresh {
                 self.on_pristine(cx, &target, recipe)?;
                 continue;
