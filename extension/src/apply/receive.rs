@@ -98,6 +98,9 @@ impl Receiver<'_> {
         if !self.take(wait) {
             self.settle();
             self.check_idle();
+            if !self.applier.in_transaction() {
+                process::flush_statistics(true);
+            }
         }
     }
 
@@ -219,7 +222,15 @@ impl Receiver<'_> {
             .collect();
         // A full table of counters is no reason to stop.
         let _complete = progress::add_counts(&counts);
+        between_transactions();
     }
+}
+
+/// What every session of the server does between two commands: a stream that never pauses must not keep settings from
+/// being read, nor vacuum from hearing of dead rows.
+fn between_transactions() {
+    latch::reload_if_asked();
+    process::flush_statistics(false);
 }
 
 enum Handled {

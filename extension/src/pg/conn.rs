@@ -81,21 +81,6 @@ impl ConnError {
             Self::Unexpected(_) => PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION,
         }
     }
-
-    /// Whether the same attempt may succeed later without anybody changing something.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::BadDsn | Self::Unexpected(_) => false,
-            Self::TooManyDescriptors | Self::Refused(_) | Self::Deadline(_) | Self::Lost(_) => true,
-            Self::Server { code, .. } => is_transient_code(*code),
-        }
-    }
-}
-
-/// Connection loss, contention, exhausted resources, a server that starts or stops, a slot that its old sender still holds.
-fn is_transient_code(code: PgSqlErrorCode) -> bool {
-    let text = sqlstate_text(code);
-    matches!(&text[..2], b"08" | b"40" | b"53" | b"57" | b"58") || matches!(&text, b"55006" | b"55P03")
 }
 
 /// The five characters of a SQLSTATE.
@@ -159,7 +144,6 @@ impl Drop for ExternalDescriptor {
 /// Rows of an answer, all values as text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rows {
-    columns: Vec<String>,
     rows: Vec<Vec<Option<String>>>,
 }
 
@@ -174,24 +158,9 @@ impl Rows {
         self.rows.is_empty()
     }
 
-    /// Names of the columns.
-    pub fn columns(&self) -> &[String] {
-        &self.columns
-    }
-
     /// A value by row and column number from 0. `None`: NULL, or no such place.
     pub fn get(&self, row: usize, column: usize) -> Option<&str> {
         self.rows.get(row)?.get(column)?.as_deref()
-    }
-
-    /// A value by row and column name. `None`: NULL, or no such place.
-    pub fn get_by_name(&self, row: usize, column: &str) -> Option<&str> {
-        self.get(row, self.columns.iter().position(|name| name == column)?)
-    }
-
-    /// The rows in order.
-    pub fn iter(&self) -> impl Iterator<Item = &[Option<String>]> {
-        self.rows.iter().map(Vec::as_slice)
     }
 }
 
@@ -245,28 +214,13 @@ impl Connection {
         self.pg.server_version()
     }
 
-    /// Whether the peer asked for a password and got one.
-    pub fn used_password(&self) -> bool {
-        self.pg.used_password()
-    }
-
-    /// A setting that the peer reports by itself, e.g. `server_encoding`.
-    pub fn parameter(&self, name: &CStr) -> Option<String> {
-        self.pg.parameter_status(name)
-    }
-
-    /// `text` quoted as an SQL literal, for the commands of the replication protocol that take no parameters.
-    pub fn literal(&self, text: &str) -> Result<String, ConnError> {
-        self.pg.quote_literal(text).ok_or(ConnError::Unexpected("text that cannot be quoted"))
-    }
-
     /// Runs a command and returns its rows; the last result when there are several. On a replication connection the simple
     /// protocol is used and `params` is empty.
     pub fn query(&mut self, sql: &str, params: &[Option<&str>]) -> Result<Rows, ConnError> {
         let result = self.run(sql, params)?;
         match result.kind() {
             ResultKind::Command => Ok(Rows::default()),
-            ResultKind::Rows => Ok(Rows { columns: result.columns(), rows: result.rows() }),
+            ResultKind::Rows => Ok(Rows { rows: result.rows() }),
             ResultKind::Error => Err(self.server_error(&result)),
             ResultKind::CopyBoth | ResultKind::OtherCopy => Err(ConnError::Unexpected("a copy")),
         }
@@ -432,11 +386,6 @@ impl Stream {
             }
         }
         self.flush()
-    }
-
-    /// The peer's version, e.g. 170011.
-    pub fn server_version_num(&self) -> i32 {
-        self.conn.server_version_num()
     }
 
     fn flush(&mut self) -> Result<(), ConnError> {

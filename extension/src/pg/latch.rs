@@ -149,12 +149,6 @@ impl Drop for SocketWait {
     }
 }
 
-/// Sets this process's own latch, so that the next wait returns at once.
-pub fn set_own() {
-    // SAFETY: MyLatch is valid for the life of the process.
-    unsafe { pg_sys::SetLatch(pg_sys::MyLatch) }
-}
-
 /// Reads the configuration files again when SIGHUP came. Returns whether it did.
 pub fn reload_if_asked() -> bool {
     // SAFETY: a flag that only the signal handler sets; the reload runs outside any transaction or inside one alike.

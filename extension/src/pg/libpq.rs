@@ -151,21 +151,6 @@ impl PgConn {
         unsafe { raw::PQserverVersion(self.ptr()) }
     }
 
-    /// A setting that the peer reports, e.g. `server_encoding`.
-    pub fn parameter_status(&self, name: &CStr) -> Option<String> {
-        // SAFETY: the connection is live; the text is copied.
-        unsafe {
-            let value = raw::PQparameterStatus(self.ptr(), name.as_ptr());
-            (!value.is_null()).then(|| text(value))
-        }
-    }
-
-    /// Whether the peer asked for a password and got one.
-    pub fn used_password(&self) -> bool {
-        // SAFETY: the connection is live.
-        unsafe { raw::PQconnectionUsedPassword(self.ptr()) != 0 }
-    }
-
     /// Makes sending non-blocking. Returns false when libpq refuses.
     pub fn set_nonblocking(&mut self) -> bool {
         // SAFETY: the connection is live.
@@ -242,12 +227,6 @@ impl PgConn {
             _ => None,
         }
     }
-
-    /// `text` as an SQL literal of this connection. `None`: not valid in the connection's encoding.
-    pub fn quote_literal(&self, value: &str) -> Option<String> {
-        // SAFETY: the connection is live; length is given; the result is ours to free.
-        unsafe { owned_text(raw::PQescapeLiteral(self.ptr(), value.as_ptr().cast(), value.len())) }
-    }
 }
 
 impl Drop for PgConn {
@@ -304,14 +283,6 @@ impl PgResult {
             let value = raw::PQresultErrorField(self.ptr(), c_int::from(code));
             (!value.is_null()).then(|| text(value))
         }
-    }
-
-    /// Names of the columns.
-    pub fn columns(&self) -> Vec<String> {
-        // SAFETY: the result is live; names belong to it and are copied; the index is in range.
-        (0..unsafe { raw::PQnfields(self.ptr()) })
-            .map(|column| unsafe { text(raw::PQfname(self.ptr(), column)) })
-            .collect()
     }
 
     /// All rows as text; `None` is NULL. Bytes that are not UTF-8 are replaced.
@@ -388,12 +359,6 @@ pub fn parse_conninfo(conninfo: &CStr) -> Option<Vec<(String, String)>> {
     }
 }
 
-/// Version of the libpq in use, e.g. 170011.
-pub fn library_version() -> i32 {
-    // SAFETY: returns a constant of the library.
-    unsafe { raw::PQlibVersion() }
-}
-
 /// # Safety
 /// `value` is null or a terminated string.
 unsafe fn text(value: *const c_char) -> String {
@@ -402,20 +367,6 @@ unsafe fn text(value: *const c_char) -> String {
     }
     // SAFETY: as the caller promises.
     unsafe { CStr::from_ptr(value) }.to_string_lossy().into_owned()
-}
-
-/// # Safety
-/// `value` is null or a terminated string that libpq allocated for us.
-unsafe fn owned_text(value: *mut c_char) -> Option<String> {
-    if value.is_null() {
-        return None;
-    }
-    // SAFETY: as the caller promises; freed after copying.
-    unsafe {
-        let copy = text(value);
-        raw::PQfreemem(value.cast());
-        Some(copy)
-    }
 }
 
 /// Notices of the peer are not ours to report, and libpq would print them on standard error.
@@ -468,8 +419,6 @@ mod raw {
         pub fn PQsocket(conn: *const PGconn) -> c_int;
         pub fn PQerrorMessage(conn: *const PGconn) -> *mut c_char;
         pub fn PQserverVersion(conn: *const PGconn) -> c_int;
-        pub fn PQparameterStatus(conn: *const PGconn, name: *const c_char) -> *const c_char;
-        pub fn PQconnectionUsedPassword(conn: *const PGconn) -> c_int;
         pub fn PQsetnonblocking(conn: *mut PGconn, on: c_int) -> c_int;
         pub fn PQsetNoticeReceiver(conn: *mut PGconn, receiver: NoticeReceiver, arg: *mut c_void) -> NoticeReceiver;
         pub fn PQsendQuery(conn: *mut PGconn, sql: *const c_char) -> c_int;
@@ -489,12 +438,10 @@ mod raw {
         pub fn PQgetResult(conn: *mut PGconn) -> *mut PGresult;
         pub fn PQgetCopyData(conn: *mut PGconn, buffer: *mut *mut c_char, non_blocking: c_int) -> c_int;
         pub fn PQputCopyData(conn: *mut PGconn, buffer: *const c_char, length: c_int) -> c_int;
-        pub fn PQescapeLiteral(conn: *mut PGconn, text: *const c_char, length: usize) -> *mut c_char;
         pub fn PQresultStatus(result: *const PGresult) -> c_uint;
         pub fn PQresultErrorField(result: *const PGresult, field: c_int) -> *mut c_char;
         pub fn PQntuples(result: *const PGresult) -> c_int;
         pub fn PQnfields(result: *const PGresult) -> c_int;
-        pub fn PQfname(result: *const PGresult, column: c_int) -> *mut c_char;
         pub fn PQgetisnull(result: *const PGresult, row: c_int, column: c_int) -> c_int;
         pub fn PQgetlength(result: *const PGresult, row: c_int, column: c_int) -> c_int;
         pub fn PQgetvalue(result: *const PGresult, row: c_int, column: c_int) -> *mut c_char;
@@ -502,6 +449,5 @@ mod raw {
         pub fn PQfreemem(pointer: *mut c_void);
         pub fn PQconninfoParse(conninfo: *const c_char, message: *mut *mut c_char) -> *mut ConninfoOption;
         pub fn PQconninfoFree(options: *mut ConninfoOption);
-        pub fn PQlibVersion() -> c_int;
     }
 }

@@ -313,19 +313,11 @@ pub fn pin_setting(name: &CStr, value: &str) {
     }
 }
 
-/// Shows in `pg_stat_activity` what this worker is doing. `None`: idle.
-pub fn report_activity(what: Option<&str>) {
-    let text = what.map(|text| CString::new(text).unwrap_or_default());
-    let state = if what.is_some() { pg_sys::BackendState::STATE_RUNNING } else { pg_sys::BackendState::STATE_IDLE };
-    let pointer = text.as_ref().map_or(core::ptr::null(), |text| text.as_ptr());
-    // SAFETY: the text is copied.
-    unsafe { pg_sys::pgstat_report_activity(state, pointer) }
-}
-
-/// Writes this session's counters to the shared statistics. Outside a transaction.
-pub fn flush_statistics() {
+/// Writes this session's counters to the shared statistics. Outside a transaction. Unless `idle`, at most once a second;
+/// an idle process has no later occasion.
+pub fn flush_statistics(idle: bool) {
     // SAFETY: outside a transaction, as the server's own workers do.
-    unsafe { pg_sys::pgstat_report_stat(false) };
+    unsafe { pg_sys::pgstat_report_stat(idle) };
 }
 
 /// Forgets the origin that a commit or abort of this session would carry. Run before the server's own rollback at exit,

@@ -95,14 +95,6 @@ impl<T: Shareable> SharedTable<T> {
     }
 }
 
-impl<T: Shareable + Sync> SharedTable<T> {
-    /// The elements without the lock, for types that are made of atomics only.
-    pub fn unlocked(&self) -> &'static [T] {
-        // SAFETY: the memory lives as long as the process; `T` is shared through atomics.
-        unsafe { &*self.slice() }
-    }
-}
-
 impl<T: Shareable> Area for SharedTable<T> {
     fn name(&self) -> &'static CStr {
         self.name

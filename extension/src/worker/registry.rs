@@ -501,8 +501,6 @@ pub fn report_error(report: &Report) {
 pub enum Change {
     /// A subscription's row changed or went: its worker must start again or end.
     Restart(SubId),
-    /// A subscription has new work: its worker should look.
-    Poke(SubId),
     /// Nodes or subscriptions appeared or went.
     Topology,
 }
@@ -551,9 +549,6 @@ fn publish(rows: &mut [Row], database: u32, change: Change, to_wake: &mut Vec<i3
                 row.attempts = 0;
                 process::terminate(row.pid);
             }
-        }
-        Change::Poke(sub) => {
-            to_wake.extend(rows.iter_mut().find(apply(sub)).map(|row| row.pid).filter(|pid| *pid != 0))
         }
         Change::Topology => {}
     }
