@@ -2,14 +2,18 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::args::Common;
-use crate::child::Child;
+use crate::child::{Child, check_interrupt};
 use crate::exit::{Failure, Result};
 use crate::files;
 use crate::major::{Kind, Major};
 use crate::pins::Pins;
 use crate::say::Say;
+
+/// How often a run that waits for another one looks whether that has ended.
+const LOCK_EVERY: Duration = Duration::from_millis(200);
 
 /// The context of one run.
 pub struct Cx {
@@ -94,22 +98,6 @@ impl Dirs {
     pub fn log(&self, step: &str) -> PathBuf {
         self.base.join("log").join(format!("{step}.log"))
     }
-
-    /// Holds other runs off this directory until the returned file is dropped.
-    fn lock(&self, say: &Say) -> Result<File> {
-        files::make_dir(&self.base)?;
-        let path = self.base.join(".lock");
-        let file = File::create(&path).map_err(Failure::io("make", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => {
-                say.note("Waiting", &format!("for another run that works in {}", self.base.display()));
-                file.lock().map_err(Failure::io("lock", &path))?;
-                Ok(file)
-            }
-            Err(TryLockError::Error(e)) => Err(Failure::io("lock", &path)(e)),
-        }
-    }
 }
 
 impl Cx {
@@ -130,7 +118,35 @@ impl Cx {
 
     /// Holds other runs off these directories until the returned file is dropped; `--plan` changes nothing there.
     pub fn lock(&self, dirs: &Dirs) -> Result<Option<File>> {
-        if self.flags.plan { Ok(None) } else { dirs.lock(&self.say).map(Some) }
+        self.lock_file(&dirs.base.join(".lock"), &format!("works in {}", dirs.base.display()))
+    }
+
+    /// The same for one entry of the store: two clones that want the same server build it once.
+    pub fn lock_entry(&self, entry: &Path) -> Result<Option<File>> {
+        self.lock_file(&entry.with_extension("lock"), "builds the same server")
+    }
+
+    fn lock_file(&self, path: &Path, other_run: &str) -> Result<Option<File>> {
+        if self.flags.plan {
+            return Ok(None);
+        }
+        if let Some(dir) = path.parent() {
+            files::make_dir(dir)?;
+        }
+        let file = File::create(path).map_err(Failure::io("make", path))?;
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => self.say.note("Waiting", &format!("for another run that {other_run}")),
+            Err(TryLockError::Error(e)) => return Err(Failure::io("lock", path)(e)),
+        }
+        while let Err(error) = file.try_lock() {
+            check_interrupt()?;
+            match error {
+                TryLockError::WouldBlock => std::thread::sleep(LOCK_EVERY),
+                TryLockError::Error(e) => return Err(Failure::io("lock", path)(e)),
+            }
+        }
+        Ok(Some(file))
     }
 
     /// How many jobs children may run at once.

@@ -115,7 +115,8 @@ fn pin_file(cx: &Cx, target: &Target) -> String {
     cx.pins.of(target.major).map_or_else(|_| String::new(), |pin| pin.file.clone())
 }
 
-fn entry_dir(cx: &Cx, key: &Digest) -> PathBuf {
+/// Where the store keeps the server of a key.
+pub fn entry_dir(cx: &Cx, key: &Digest) -> PathBuf {
     cx.cache.servers().join(key.to_string())
 }
 

@@ -7,7 +7,7 @@ use crate::cx::Cx;
 use crate::exit::Result;
 use crate::major::Major;
 use crate::system::{self, Purpose};
-use crate::target::Target;
+use crate::target::{Origin, Target};
 use crate::{extension, server, step};
 
 /// Build and install server and extension; the last line on stdout is the prefix.
@@ -42,6 +42,10 @@ pub fn server_of(cx: &Cx, major: Major, args: &ServerArgs) -> Result<Target> {
     require_for(cx, args)?;
     let target = Target::resolve(cx, major, args)?;
     let _lock = cx.lock(&target.dirs)?;
+    // Whoever waited here finds the entry in the store.
+    let entry = server::entry_dir(cx, &server::store_key(&target));
+    let to_be_made = !matches!(target.origin, Origin::Installed(_)) && !entry.is_dir();
+    let _entry_lock = if to_be_made { cx.lock_entry(&entry)? } else { None };
     step::perform(cx, server::steps(cx, &target, args.trust_new_digest))?;
     Ok(target)
 }
