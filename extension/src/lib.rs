@@ -34,5 +34,8 @@ pub extern "C-unwind" fn _PG_init() {
     }
     settings::define();
     pg::progress_wal::register();
+    if !pg::server::is_binary_upgrade() {
+        pg::drop_hook::install(sql::dropped::before_drop);
+    }
     worker::init();
 }

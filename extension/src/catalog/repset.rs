@@ -172,6 +172,17 @@ pub fn is_member(set: u32, relation: u32) -> Result<bool, Report> {
     Ok(!found.is_empty())
 }
 
+/// Ids and names of the sets that a table is in.
+pub fn sets_with(relation: u32) -> Result<Vec<(u32, String)>, Report> {
+    select(
+        "SELECT s.set_id::int8, s.set_name::text
+           FROM spock.replication_set_table t JOIN spock.replication_set s ON s.set_id = t.set_id
+          WHERE t.set_reloid = $1::oid ORDER BY s.set_name",
+        &[oid(relation)],
+        |row| Ok((row.oid(1)?, row.get(2)?)),
+    )
+}
+
 /// Puts a table into a set.
 pub fn insert_member(
     set: u32,

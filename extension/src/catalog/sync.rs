@@ -72,6 +72,15 @@ pub fn insert_sync_state(id: SubId, kind: SyncKind, state: SyncState) -> Result<
     Ok(())
 }
 
+/// A table is gone: so are the states of its own, of all subscriptions.
+pub fn forget_table(schema: &str, table: &str) -> Result<(), Report> {
+    execute(
+        "DELETE FROM spock.local_sync_status WHERE sync_nspname = $1::name AND sync_relname = $2::name",
+        &[schema.into(), table.into()],
+    )?;
+    Ok(())
+}
+
 /// Moves the subscription itself to `state`, reached at `lsn` of the provider's WAL.
 pub fn set_sync_state(id: SubId, state: SyncState, lsn: Option<Lsn>) -> Result<(), Report> {
     let changed = execute(

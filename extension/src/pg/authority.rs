@@ -137,6 +137,12 @@ pub fn forget_relation(relation: u32) {
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(pg_sys::Oid::from(relation)) }
 }
 
+/// Whether this session carries out what was decided elsewhere (`session_replication_role = replica`).
+pub fn fires_replica_triggers() -> bool {
+    // SAFETY: reads a global of this backend.
+    unsafe { pg_sys::SessionReplicationRole == pg_sys::SESSION_REPLICATION_ROLE_REPLICA as c_int }
+}
+
 /// Whether statements of this transaction all see one snapshot (REPEATABLE READ or SERIALIZABLE): then polling a table
 /// cannot see anything new.
 pub fn uses_one_snapshot() -> bool {

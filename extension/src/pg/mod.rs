@@ -14,6 +14,7 @@ pub mod catalog_scan;
 pub mod compat;
 pub mod conn;
 pub mod decoding;
+pub mod drop_hook;
 pub mod error_context;
 pub mod function;
 pub mod guc;

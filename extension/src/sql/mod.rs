@@ -7,6 +7,7 @@
 //!    renamed.
 
 mod capabilities;
+pub mod dropped;
 mod marker;
 mod membership;
 mod node;

@@ -1,0 +1,165 @@
+//! Tells us that a table is about to be dropped, and whether the statement said CASCADE.
+//!
+//! # Invariants
+//! 1. Only drops that a user asked for are told: not what the server drops for itself, nor temporary tables.
+//! 2. Once a relation of our own schema goes, the rest of that statement is not told: the extension is being dropped.
+//! 3. Hooks that others have installed before are called.
+
+use core::ffi::{CStr, c_char, c_int, c_void};
+use pgrx::{pg_guard, pg_sys};
+use std::cell::Cell;
+
+/// What becomes of that which depends on a dropped object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dependents {
+    /// They forbid the drop.
+    Restrict,
+    /// They go, too.
+    Cascade,
+}
+
+/// Called for each ordinary or partitioned table, with its OID, before it goes. May raise to forbid it.
+pub type OnDrop = fn(u32, Dependents);
+
+/// What is known of the utility statement that runs.
+#[derive(Clone, Copy)]
+struct Statement {
+    dependents: Dependents,
+    ours_go: bool,
+}
+
+/// Outside of a DROP statement nobody could have said CASCADE, so a drop must not be forbidden there.
+const NO_STATEMENT: Statement = Statement { dependents: Dependents::Cascade, ours_go: false };
+
+thread_local! {
+    static STATEMENT: Cell<Statement> = const { Cell::new(NO_STATEMENT) };
+    static ON_DROP: Cell<Option<OnDrop>> = const { Cell::new(None) };
+    static NEXT_UTILITY: Cell<pg_sys::ProcessUtility_hook_type> = const { Cell::new(None) };
+    static NEXT_ACCESS: Cell<pg_sys::object_access_hook_type> = const { Cell::new(None) };
+}
+
+/// Puts the outer statement back.
+///
+/// On ERROR: still runs. It sets one cell of this process.
+struct Within(Statement);
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        STATEMENT.set(self.0);
+    }
+}
+
+/// Installs the hooks. Once, while the library is loaded.
+pub fn install(on_drop: OnDrop) {
+    ON_DROP.set(Some(on_drop));
+    // SAFETY: hook variables are set while the postmaster loads libraries, before any other code of this process runs.
+    unsafe {
+        NEXT_UTILITY.set(pg_sys::ProcessUtility_hook);
+        pg_sys::ProcessUtility_hook = Some(process_utility);
+        NEXT_ACCESS.set(pg_sys::object_access_hook);
+        pg_sys::object_access_hook = Some(object_access);
+    }
+}
+
+/// The behaviour that a statement names.
+///
+/// # Safety
+/// `statement` is the planned statement that the server is about to run.
+unsafe fn dependents_of(statement: *mut pg_sys::PlannedStmt) -> Option<Dependents> {
+    // SAFETY: a utility statement's node is of the type that its tag says.
+    let behaviour = unsafe {
+        let node = (*statement).utilityStmt;
+        match (*node).type_ {
+            pg_sys::NodeTag::T_DropStmt => (*node.cast::<pg_sys::DropStmt>()).behavior,
+            pg_sys::NodeTag::T_DropOwnedStmt => (*node.cast::<pg_sys::DropOwnedStmt>()).behavior,
+            _ => return None,
+        }
+    };
+    Some(if behaviour == pg_sys::DropBehavior::DROP_CASCADE { Dependents::Cascade } else { Dependents::Restrict })
+}
+
+#[pg_guard]
+#[expect(clippy::too_many_arguments, reason = "the server's signature")]
+unsafe extern "C-unwind" fn process_utility(
+    statement: *mut pg_sys::PlannedStmt,
+    query: *const c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    params: pg_sys::ParamListInfo,
+    environment: *mut pg_sys::QueryEnvironment,
+    receiver: *mut pg_sys::DestReceiver,
+    completion: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: the arguments are passed on as they came; the next hook is a function pointer, so it gets a boundary.
+    unsafe {
+        let _within = dependents_of(statement)
+            .map(|dependents| Within(STATEMENT.replace(Statement { dependents, ours_go: false })));
+        match NEXT_UTILITY.get() {
+            Some(next) => pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                next(statement, query, read_only_tree, context, params, environment, receiver, completion);
+            }),
+            None => pg_sys::standard_ProcessUtility(
+                statement,
+                query,
+                read_only_tree,
+                context,
+                params,
+                environment,
+                receiver,
+                completion,
+            ),
+        }
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn object_access(
+    access: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    part: c_int,
+    argument: *mut c_void,
+) {
+    // SAFETY: as in `process_utility`; for OAT_DROP the argument is an ObjectAccessDrop.
+    unsafe {
+        if let Some(next) = NEXT_ACCESS.get() {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| next(access, class, object, part, argument));
+        }
+        if access != pg_sys::ObjectAccessType::OAT_DROP
+            || class.to_u32() != pg_sys::RelationRelationId.to_u32()
+            || part != 0
+        {
+            return;
+        }
+        let flags = (*argument.cast::<pg_sys::ObjectAccessDrop>()).dropflags;
+        if flags & pg_sys::PERFORM_DELETION_INTERNAL as c_int == 0 {
+            relation_goes(object);
+        }
+    }
+}
+
+/// # Safety
+/// Inside the transaction that is about to drop `relation`.
+unsafe fn relation_goes(relation: pg_sys::Oid) {
+    let mut statement = STATEMENT.get();
+    // SAFETY: look-ups in the system caches; the relation is still there.
+    let (ours, kind, persistence) = unsafe {
+        if statement.ours_go || pg_sys::get_extension_oid(c"spock".as_ptr(), true) == pg_sys::InvalidOid {
+            return;
+        }
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
+        let ours = !schema.is_null() && CStr::from_ptr(schema) == c"spock";
+        (ours, pg_sys::get_rel_relkind(relation) as u8, pg_sys::get_rel_persistence(relation) as u8)
+    };
+    if ours {
+        statement.ours_go = true;
+        STATEMENT.set(statement);
+        return;
+    }
+    if let Some(on_drop) = ON_DROP.get()
+        && matches!(kind, b'r' | b'p')
+        && persistence != b't'
+    {
+        on_drop(relation.to_u32(), statement.dependents);
+    }
+}
