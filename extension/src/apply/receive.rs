@@ -267,7 +267,6 @@ fn handle(
             let begins = matches!(message, Message::Begin(_));
             match applier.feed(&message) {
                 Fed::Committed(done) => Handled::Committed(done),
-                Fed::Reached(_) => Handled::Nothing,
                 Fed::Nothing if begins => applier.begun_at().map_or(Handled::Nothing, Handled::Begun),
                 Fed::Nothing => Handled::Nothing,
             }

@@ -8,8 +8,9 @@
 
 use crate::error::Report;
 use crate::pg::error_context::Subject;
-use crate::pg::heap::{ColumnEquality, Defaults, Target};
+use crate::pg::heap::{Defaults, Target};
 use crate::pg::relation::{Column, ColumnNumber, KeyIndex, Kind, LockMode, Table, TableId, Validity, watch};
+use crate::pg::search::ColumnEquality;
 use crate::pg::tuple::{Decoder, OwnedContext};
 use crate::worker::progress::Counts;
 use pgrx::PgSqlErrorCode;
@@ -97,8 +98,6 @@ pub struct Mapping {
     pub key: Option<KeyIndex>,
     /// For searches without an index.
     pub equality: Vec<ColumnEquality>,
-    /// All live columns of the local table.
-    pub local: Vec<Column>,
     /// Local columns that values are sent for.
     written: Vec<ColumnNumber>,
     defaults: Defaults,
@@ -293,7 +292,6 @@ impl Mapping {
             present: vec![false; table.width()],
             written,
             defaults: Defaults::plan(table, &only_here),
-            local,
             memory,
         })
     }

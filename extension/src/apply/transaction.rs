@@ -55,8 +55,6 @@ pub enum Fed {
     Nothing,
     /// A remote transaction is done.
     Committed(Committed),
-    /// A sync event outside transactions moved the position.
-    Reached(Lsn),
 }
 
 /// A local transaction with what is entered inside it. Fields are left in this order.
@@ -172,7 +170,7 @@ impl<'s> Applier<'s> {
             return Ok(Fed::Nothing);
         }
         self.origin.advance(lsn.get());
-        Ok(Fed::Reached(lsn))
+        Ok(Fed::Nothing)
     }
 
     fn begin(&mut self, begin: Begin) -> Result<(), Report> {
@@ -213,6 +211,12 @@ impl<'s> Applier<'s> {
         }
         current.origin = Some(node);
         current.ignored |= origin.0 == self.local.node.id.wire();
+        if !self.versions.knows(node) {
+            let txn = Txn::begin();
+            self.versions.learn(node, topology::node(node)?.as_ref());
+            txn.commit();
+            self.message.make_current();
+        }
         self.versions.begin(current.begin.committed_at, node);
         Ok(())
     }

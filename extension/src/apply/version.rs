@@ -48,6 +48,16 @@ impl Versions {
         Self { local: local.id, tiebreakers, remote, last: None }
     }
 
+    /// Whether the catalog was asked about `node` already.
+    pub fn knows(&self, node: NodeId) -> bool {
+        self.tiebreakers.contains_key(&node)
+    }
+
+    /// What the catalog says of a node that was not known when the worker started; `None`: nothing.
+    pub fn learn(&mut self, id: NodeId, node: Option<&Node>) {
+        self.tiebreakers.insert(id, node.map_or_else(|| Tiebreaker::of_node(id), |node| node.tiebreaker));
+    }
+
     fn version(&self, time: Option<PgTime>, origin: NodeId) -> Version {
         let tiebreaker = self.tiebreakers.get(&origin).copied().unwrap_or_else(|| Tiebreaker::of_node(origin));
         Version { time, tiebreaker, origin }

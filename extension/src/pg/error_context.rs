@@ -133,7 +133,8 @@ unsafe extern "C-unwind" fn on_report(argument: *mut c_void) {
 /// On ERROR: still runs. It puts back the previous top of the stack and cannot raise.
 pub struct ContextScope {
     callback: Box<pg_sys::ErrorContextCallback>,
-    place: Rc<Place>,
+    /// Kept alive for the callback.
+    _place: Rc<Place>,
 }
 
 impl ContextScope {
@@ -146,12 +147,7 @@ impl ContextScope {
             Box::new(pg_sys::ErrorContextCallback { previous, callback: Some(on_report), arg: argument });
         // SAFETY: the box does not move and is unlinked before it is freed.
         unsafe { pg_sys::error_context_stack = &mut *callback }
-        Self { callback, place }
-    }
-
-    /// The place that is shown.
-    pub fn place(&self) -> &Place {
-        &self.place
+        Self { callback, _place: place }
     }
 }
 

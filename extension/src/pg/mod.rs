@@ -33,6 +33,7 @@ pub mod raise;
 pub mod relation;
 pub mod row_filter;
 pub mod scope;
+pub mod search;
 pub mod server;
 pub mod session;
 pub mod shmem;

@@ -121,7 +121,7 @@ impl Table {
             pg_sys::RangeVarGetRelidExtended(
                 var,
                 mode.raw(),
-                pg_sys::RVROption::RVR_MISSING_OK as u32,
+                pg_sys::RVROption::RVR_MISSING_OK,
                 None,
                 core::ptr::null_mut(),
             )

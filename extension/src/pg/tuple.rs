@@ -52,11 +52,6 @@ pub struct Value {
 impl Value {
     /// NULL.
     pub const NULL: Self = Self { datum: pg_sys::Datum::null(), null: true };
-
-    /// Whether it is NULL.
-    pub fn is_null(self) -> bool {
-        self.null
-    }
 }
 
 /// A row slot of the executor.
