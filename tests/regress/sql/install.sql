@@ -14,7 +14,7 @@ group by c.relname order by c.relname collate "C";
 select relname from pg_class where relnamespace = 'spock'::regnamespace and reloptions @> '{user_catalog_table=true}' order by relname collate "C";
 -- Functions, with the names of their arguments.
 select p.oid::regprocedure::text as function, p.proargnames, p.provolatile, p.proisstrict, p.prorettype::regtype
-from pg_proc p where pronamespace = 'spock'::regnamespace order by 1 collate "C";
+from pg_proc p where pronamespace = 'spock'::regnamespace order by p.oid::regprocedure::text collate "C";
 -- Nobody but the owner may create in the schema, and others cannot look into it.
 select nspacl from pg_namespace where nspname = 'spock';
 -- Settings.
@@ -24,6 +24,7 @@ select name, setting, unit, context, vartype, boot_val from pg_settings where na
 \set SHOW_CONTEXT never
 select * from spock.node_info();
 \echo :SQLSTATE
+-- The schema stays: the server made it, not the script.
 drop extension spock;
 select count(*) from pg_namespace where nspname = 'spock';
 create extension spock version '0.0';
