@@ -4,13 +4,14 @@ use crate::process::last_lines;
 
 /// Lines that every run may have: consequences of stops, kills and cut connections that the story itself caused, and
 /// of the harness asking before a server is ready.
-const ALWAYS_ALLOWED: [&str; 6] = [
+const ALWAYS_ALLOWED: [&str; 7] = [
     "the database system is starting up",
     "the database system is shutting down",
     "the database system is not yet accepting connections",
     "the database system is in recovery mode",
     "terminating connection due to administrator command",
     "terminating walsender process due to administrator command",
+    "terminating background worker \"spock",
 ];
 
 /// The lines of level WARNING and above that hold none of the allowed texts.

@@ -132,7 +132,9 @@ fn wait_confirmed(
         }
         let status = subscriber.execute(&status)?.to_string();
         if status == "disabled" {
-            return Err(MeshError::Unexpected(format!("{name} is disabled, at {seen}; {target} will not be applied")));
+            let why =
+                subscriber.execute(&format!("select last_error from spock.sub_worker_status({})", literal(name)))?;
+            return Err(MeshError::Unexpected(format!("{name} is disabled, {target} will not be applied: {why}")));
         }
         Ok(Probe::NotYet(format!("slot {slot}: {seen:?}, subscription {status:?}")))
     })

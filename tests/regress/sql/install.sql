@@ -1,4 +1,5 @@
 -- The extension: what CREATE EXTENSION makes, versions, capabilities.
+\pset format unaligned
 create extension spock;
 select extname, extversion, nspname, extrelocatable from pg_extension e join pg_namespace n on n.oid = extnamespace where extname = 'spock';
 select spock.spock_version(), spock.spock_version_num(), spock.spock_max_proto_version() >= 5 as speaks_5, spock.spock_min_proto_version();

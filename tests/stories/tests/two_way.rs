@@ -80,7 +80,7 @@ fn triggers_of_users_do_not_fire_for_replicated_rows_unless_asked_to() {
     let mesh = Mesh::of(["n1", "n2"]).with_table("acct (id int primary key, bal int)");
     mesh.everywhere(
         "create table fired (what text);
-         create function note() returns trigger language plpgsql as $$ begin insert into fired values (tg_name); return new; end $$;
+         create function note() returns trigger language plpgsql as $$ begin insert into public.fired values (tg_name); return new; end $$;
          create trigger usual after insert on acct for each row execute function note();
          create trigger always after insert on acct for each row execute function note();
          alter table acct enable always trigger always",
