@@ -49,8 +49,9 @@ select spock.repset_add_all_tables('default', '{no_such_schema}');
 select spock.repset_remove_table('default', 'app.one');
 select spock.repset_remove_table('default', 'app.one');
 select set_name, relname from spock.tables where nspname = 'app' order by relname;
--- A dropped table leaves its sets.
+-- A member is dropped with CASCADE only, and then leaves its sets.
 drop table app.two;
+drop table app.two cascade;
 select count(*) from spock.replication_set_table t where not exists (select from pg_class where oid = t.set_reloid);
 -- A rolled back addition was none.
 begin;
