@@ -119,15 +119,9 @@ static EXCEPTION_BEHAVIOUR: GucSetting<ExceptionBehaviour> =
     GucSetting::<ExceptionBehaviour>::new(ExceptionBehaviour::SubDisable);
 static SYNCHRONOUS_COMMIT: GucSetting<bool> = GucSetting::<bool>::new(false);
 static RESTART_DELAY_DEFAULT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
-static RESTART_DELAY_ON_EXCEPTION: GucSetting<i32> = GucSetting::<i32>::new(0);
 static APPLY_IDLE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(300);
 static MAXIMUM_CLOCK_SKEW: GucSetting<i32> = GucSetting::<i32>::new(1_000);
 static COUNTRY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"??"));
-
-/// How conflicts are decided.
-pub fn conflict_resolution() -> ConflictResolution {
-    CONFLICT_RESOLUTION.get()
-}
 
 /// At which level a conflict is written to the log.
 pub fn conflict_log_level() -> ConflictLogLevel {
@@ -144,11 +138,6 @@ pub fn save_resolutions() -> bool {
     SAVE_RESOLUTIONS.get()
 }
 
-/// What happens to a remote transaction that cannot be applied.
-pub fn exception_behaviour() -> ExceptionBehaviour {
-    EXCEPTION_BEHAVIOUR.get()
-}
-
 /// Whether apply workers wait for their commits to reach the disk. Off: the provider is told only of what has.
 pub fn synchronous_commit() -> bool {
     SYNCHRONOUS_COMMIT.get()
@@ -157,11 +146,6 @@ pub fn synchronous_commit() -> bool {
 /// First delay before a failed worker starts again, in milliseconds, 1 or more. Later ones grow.
 pub fn restart_delay_default_ms() -> u32 {
     RESTART_DELAY_DEFAULT.get().unsigned_abs()
-}
-
-/// Delay before a worker starts again after a transaction that could not be applied, in milliseconds.
-pub fn restart_delay_on_exception_ms() -> u32 {
-    RESTART_DELAY_ON_EXCEPTION.get().unsigned_abs()
 }
 
 /// After how many seconds without a word from the provider the connection counts as lost. 0: never.
@@ -173,15 +157,6 @@ pub fn apply_idle_timeout_s() -> u32 {
 /// milliseconds. Beyond it a warning is written and the wait is given up.
 pub fn maximum_clock_skew_ms() -> u32 {
     MAXIMUM_CLOCK_SKEW.get().unsigned_abs()
-}
-
-/// What `spock.get_country()` answers.
-pub fn country() -> String {
-    text(&COUNTRY)
-}
-
-fn text(setting: &GucSetting<Option<CString>>) -> String {
-    setting.get().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Defines all of them. Called once, while the library is loaded.
@@ -255,16 +230,6 @@ fn define_workers() {
         c"Later delays grow up to a minute.",
         &RESTART_DELAY_DEFAULT,
         1,
-        i32::MAX,
-        GucContext::Postmaster,
-        GucFlags::UNIT_MS,
-    );
-    GucRegistry::define_int_guc(
-        c"spock.restart_delay_on_exception",
-        c"Delay before a worker starts again after a transaction that could not be applied.",
-        c"",
-        &RESTART_DELAY_ON_EXCEPTION,
-        0,
         i32::MAX,
         GucContext::Postmaster,
         GucFlags::UNIT_MS,

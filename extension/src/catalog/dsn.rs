@@ -63,11 +63,6 @@ impl Dsn {
         shown.collect::<Vec<_>>().join(" ")
     }
 
-    /// The value of a keyword, e.g. `dbname`.
-    pub fn value_of(&self, keyword: &str) -> Option<String> {
-        self.pairs()?.into_iter().rev().find(|(found, _)| found == keyword).map(|(_, value)| value)
-    }
-
     /// The string itself when nothing in it is secret, else what may be shown of it.
     pub fn shown(&self) -> String {
         /// Keywords that hold, or lead to, a secret.

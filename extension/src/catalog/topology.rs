@@ -16,7 +16,7 @@ use crate::error::Report;
 use crate::pg::authority::{self, TableLock};
 
 pub use crate::catalog::dsn::Dsn;
-pub use crate::catalog::sync::{SyncRow, set_sync_state, sync_state};
+pub use crate::catalog::sync::{set_sync_state, sync_state};
 pub use crate::pg::authority::extension_installed;
 
 /// A node of the cluster.

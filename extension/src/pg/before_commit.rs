@@ -48,14 +48,12 @@ unsafe extern "C-unwind" fn on_transaction_event(event: pg_sys::XactEvent::Type,
                 }
             }
         }
-        pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => {
-            if !take().is_empty() {
-                Report::new(
-                    PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                    "cannot prepare a transaction that has dropped a node or subscription",
-                )
-                .raise();
-            }
+        pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE if !take().is_empty() => {
+            Report::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                "cannot prepare a transaction that has dropped a node or subscription",
+            )
+            .raise();
         }
         pg_sys::XactEvent::XACT_EVENT_ABORT => drop(take()),
         _ => {}

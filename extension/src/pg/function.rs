@@ -139,11 +139,6 @@ impl Call {
         self.arg(n)
     }
 
-    /// An `integer`.
-    pub fn int(&self, n: usize) -> Option<i32> {
-        self.arg(n)
-    }
-
     /// An `oid` or `regclass`.
     pub fn oid(&self, n: usize) -> Option<u32> {
         self.arg::<pg_sys::Oid>(n).map(|oid| oid.to_u32())

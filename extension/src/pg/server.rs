@@ -10,8 +10,6 @@ use pgrx::{IntoDatum, pg_sys};
 use spock_core::types::PgTime;
 use std::sync::OnceLock;
 
-pub use crate::pg::compat::server::MAJOR;
-
 /// Version of this library, `major.minor.patch`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -22,8 +20,6 @@ pub const PATCHSET_AT_BUILD: Option<&str> = option_env!("SPOCK_PATCHSET_ID");
 /// Name of the file below the server's share directory in which a patched server records its patch series.
 pub const PATCHSET_FILE: &str = "spock-patchset.toml";
 
-type CommitClockRead = unsafe extern "C-unwind" fn() -> pg_sys::TimestampTz;
-type CommitClockWrite = unsafe extern "C-unwind" fn(pg_sys::TimestampTz);
 type SubtransactionCommitTs =
     unsafe extern "C-unwind" fn(pg_sys::TransactionId, pg_sys::TimestampTz, pg_sys::RepOriginId);
 
@@ -31,29 +27,12 @@ type SubtransactionCommitTs =
 #[derive(Debug, Clone, Copy)]
 pub struct CommitClock {
     stop: *mut pg_sys::TimestampTz,
-    read: CommitClockRead,
-    write: CommitClockWrite,
 }
 
 // SAFETY: addresses of a variable and of functions of the server, the same in every thread; used on the main thread only.
 unsafe impl Send for CommitClock {}
 // SAFETY: as above.
 unsafe impl Sync for CommitClock {}
-
-impl CommitClock {
-    /// The latest commit time that the clock has seen, local or remote. `None`: none since the cluster was made.
-    pub fn now(&self) -> Option<PgTime> {
-        // SAFETY: the function takes a spinlock and returns a number.
-        let micros = unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| (self.read)()) };
-        (micros != 0).then(|| PgTime::from_micros(micros))
-    }
-
-    /// Moves the clock to `time`. The server's own rule decides whether it may move back.
-    pub fn set(&self, time: PgTime) {
-        // SAFETY: as above.
-        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| (self.write)(time.micros())) }
-    }
-}
 
 /// What the running server has beyond a stock one.
 #[derive(Debug)]
@@ -72,18 +51,12 @@ fn address(symbol: &CStr) -> Option<*mut c_void> {
     (!found.is_null()).then_some(found)
 }
 
+/// All three names are one patch; a server with only some of them is not one that we know.
 fn find_commit_clock() -> Option<CommitClock> {
+    address(c"XLogGetLastTransactionStopTimestamp")?;
+    address(c"XLogSetLastTransactionStopTimestamp")?;
     let stop = address(c"remoteTransactionStopTimestamp")?;
-    let read = address(c"XLogGetLastTransactionStopTimestamp")?;
-    let write = address(c"XLogSetLastTransactionStopTimestamp")?;
-    // SAFETY: these names have these C types in every server that has them: part of the patch contract.
-    unsafe {
-        Some(CommitClock {
-            stop: stop.cast(),
-            read: core::mem::transmute::<*mut c_void, CommitClockRead>(read),
-            write: core::mem::transmute::<*mut c_void, CommitClockWrite>(write),
-        })
-    }
+    Some(CommitClock { stop: stop.cast() })
 }
 
 /// The column option has no symbol of its own. The server's parser of column options tells: it stores what it knows behind

@@ -3,6 +3,7 @@
 use spock_core::wire::ProtocolVersion;
 
 use crate::error::Report;
+use crate::pg::compat::server::MAJOR;
 use crate::pg::function::{Answer, Call, Value};
 use crate::pg::server;
 
@@ -40,7 +41,7 @@ pub fn server_capabilities(_: &Call) -> Result<Answer, Report> {
     let mut rows = vec![
         row("spock", true, server::VERSION),
         row("protocol_versions", true, format!("{PROTOCOL_MIN} to {PROTOCOL_MAX}")),
-        row("server_version", true, server::pg_version_num().to_string()),
+        row("server_version", true, format!("{}, library built for {MAJOR}", server::pg_version_num())),
     ];
     let running = server::patchset_of_server();
     rows.push(row(
