@@ -58,7 +58,7 @@ impl Publish for Publisher {
         Ok(Self {
             tables: Tables::new(coverage, terms.granted, home.child(c"spock tables")),
             frame: Frame::new(terms.version),
-            row: RowBuffer::new(home.child(c"spock row")),
+            row: RowBuffer::new(home.scratch(c"spock row")),
             terms,
             started: false,
             announced: false,

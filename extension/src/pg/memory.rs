@@ -7,6 +7,9 @@
 use super::scope::MemoryScope;
 use pgrx::pg_sys;
 
+/// Send functions take 1 kB for each value: enough for a row of about sixty columns.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
 /// A memory context owned by a session. Copies name the same context.
 #[derive(Clone, Copy)]
 pub struct OwnedContext(pg_sys::MemoryContext);
@@ -22,13 +25,23 @@ impl OwnedContext {
 
     /// Makes a context under this one. It is deleted with its parent, or earlier by [`OwnedContext::delete`].
     pub fn child(self, name: &'static core::ffi::CStr) -> Self {
+        self.sized_child(name, pg_sys::ALLOCSET_SMALL_MINSIZE as usize, pg_sys::ALLOCSET_SMALL_INITSIZE as usize)
+    }
+
+    /// Makes a context under this one that is reset again and again: its first block stays, so that a round that fits in
+    /// it takes nothing from the operating system.
+    pub fn scratch(self, name: &'static core::ffi::CStr) -> Self {
+        self.sized_child(name, SCRATCH_BYTES, SCRATCH_BYTES)
+    }
+
+    fn sized_child(self, name: &'static core::ffi::CStr, least_bytes: usize, first_bytes: usize) -> Self {
         // SAFETY: the parent is live; the name is static, as the server keeps the pointer.
         Self(unsafe {
             pg_sys::AllocSetContextCreateInternal(
                 self.0,
                 name.as_ptr(),
-                pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
-                pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
+                least_bytes,
+                first_bytes,
                 pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
             )
         })
