@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
 use crate::error::MeshError;
-use crate::node::{Node, NodeOptions, give_to_servers};
+use crate::node::{Node, NodeOptions, Stop, give_to_servers};
 use crate::prefix::Prefix;
 
 /// A socket's path may be 107 bytes long; `n1/.s.PGSQL.12345` and a margin come on top of the directory.
@@ -77,9 +77,17 @@ impl Cluster {
     }
 
     /// Lets servers and directory be: a person wants to look at them. Gives the servers' process ids.
-    pub fn let_go(&self) -> Vec<u32> {
+    pub fn let_go(&self) -> Result<Vec<u32>, MeshError> {
+        // All down before the first comes up again, so that none finds its peer vanishing once more.
+        for node in &self.nodes {
+            node.stop(Stop::Fast)?;
+        }
+        let mut pids = Vec::new();
+        for node in &self.nodes {
+            pids.extend(node.let_go()?);
+        }
         self.stays.store(true, Ordering::Relaxed);
-        self.nodes.iter().filter_map(Node::let_go).collect()
+        Ok(pids)
     }
 }
 

@@ -76,6 +76,8 @@ pub struct Kept {
     pub dir: PathBuf,
     /// Process ids of the servers.
     pub pids: Vec<u32>,
+    /// The client of the same installation.
+    pub psql: PathBuf,
 }
 
 /// How the demo ended.
@@ -116,7 +118,7 @@ pub fn run(options: &DemoOptions<'_>) -> Result<DemoReport, MeshError> {
     let prefix = Arc::new(Prefix::open(&options.prefix)?);
     say(&format!("starting {} servers of PostgreSQL {}", options.nodes, prefix.version()));
     let settings = [("shared_buffers", "128MB"), ("max_wal_size", "4GB")].map(|(n, v)| (n.to_owned(), v.to_owned()));
-    let node = NodeOptions { loopback: true, outlives_us: options.keep, settings: settings.to_vec() };
+    let node = NodeOptions { loopback: true, settings: settings.to_vec() };
     let names = (1..=options.nodes).map(|n| format!("n{n}")).collect();
     let cluster = Cluster::create(&prefix, &ClusterOptions { names, node, leave_stopped: false })?;
     let nodes: Vec<&Node> = cluster.nodes().iter().collect();
@@ -129,7 +131,14 @@ pub fn run(options: &DemoOptions<'_>) -> Result<DemoReport, MeshError> {
     let transactions: Vec<u64> = transactions.iter().map(|outcome| outcome.processed).collect();
     let mut report = look(&nodes, &transactions, options, prefix.version())?;
     if options.keep {
-        report.kept = Some(Kept { dir: cluster.dir().to_owned(), pids: cluster.let_go() });
+        say("starting the servers anew, to stay");
+        let psql = prefix.root().join("bin/psql");
+        report.kept = Some(Kept { dir: cluster.dir().to_owned(), pids: cluster.let_go()?, psql });
+        for node in &nodes {
+            for subscription in topology::subscriptions(node)? {
+                topology::wait_replicating(node, &subscription.name, Deadline::in_seconds(JOIN_LIMIT_S))?;
+            }
+        }
     }
     Ok(report)
 }
@@ -258,10 +267,16 @@ impl fmt::Display for DemoReport {
         }
         if let Some(kept) = &self.kept {
             for node in &self.nodes {
-                writeln!(f, "psql -h 127.0.0.1 -p {} -U postgres postgres   # {}", node.port, node.name)?;
+                writeln!(
+                    f,
+                    "{} -h 127.0.0.1 -p {} -U postgres postgres   # {}",
+                    kept.psql.display(),
+                    node.port,
+                    node.name
+                )?;
             }
             let pids: Vec<String> = kept.pids.iter().map(u32::to_string).collect();
-            writeln!(f, "stop and remove: kill -INT {} && rm -rf {}", pids.join(" "), kept.dir.display())?;
+            writeln!(f, "stop and remove: kill -INT {}; sleep 2; rm -rf {}", pids.join(" "), kept.dir.display())?;
         }
         let history = if self.history_faults.is_empty() { "yes" } else { "no" };
         writeln!(f, "every committed transaction on every node once: {history}")?;

@@ -10,6 +10,7 @@ use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::signal::Signal;
@@ -67,8 +68,6 @@ pub enum Stop {
 pub struct NodeOptions {
     /// Also listen on 127.0.0.1, for people with clients that know no sockets.
     pub loopback: bool,
-    /// The server goes on when this process ends.
-    pub outlives_us: bool,
     /// Settings on top of, or instead of, the usual ones.
     pub settings: Vec<(String, String)>,
 }
@@ -82,6 +81,7 @@ pub struct Node {
     options: NodeOptions,
     settings: Mutex<BTreeMap<String, String>>,
     clock: Mutex<Clock>,
+    stays: AtomicBool,
     child: Mutex<Option<Child>>,
     session: Mutex<Option<Session>>,
 }
@@ -106,6 +106,7 @@ impl Node {
             options,
             settings: Mutex::new(settings),
             clock: Mutex::new(Clock::Real),
+            stays: AtomicBool::new(false),
             child: Mutex::new(None),
             session: Mutex::new(None),
         };
@@ -188,10 +189,11 @@ impl Node {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path());
         let log = log.map_err(MeshError::io("open", &self.log_path()))?;
         let again = log.try_clone().map_err(MeshError::io("open", &self.log_path()))?;
-        let wrapper = if self.options.outlives_us { &[] } else { process::dies_with_us() };
+        let stays = self.stays.load(Ordering::Relaxed);
+        let wrapper = if stays { &[] } else { process::dies_with_us() };
         let mut command = self.prefix.wrapped(wrapper, "postgres");
         command.arg("-D").arg(self.data()).stdout(Stdio::from(log)).stderr(Stdio::from(again));
-        if self.options.outlives_us {
+        if stays {
             // Ctrl-C in the terminal is for us, not for a server that is to stay.
             command.process_group(0);
         }
@@ -273,10 +275,14 @@ impl Node {
         self.execute("select pg_reload_conf()").map(|_| ())
     }
 
-    /// Lets the running server be: it is not ended when this value is dropped. Gives its process id.
-    pub fn let_go(&self) -> Option<u32> {
+    /// Starts the server anew so that it goes on when this process ends, and lets it be. Gives its process id.
+    ///
+    /// Until then it dies with us: an interrupted run leaves nothing behind.
+    pub fn let_go(&self) -> Result<Option<u32>, MeshError> {
+        self.stays.store(true, Ordering::Relaxed);
+        self.restart(Stop::Fast)?;
         lock(&self.session).take();
-        lock(&self.child).take().map(|child| child.id())
+        Ok(lock(&self.child).take().map(|child| child.id()))
     }
 
     /// Runs statements on the node's connection, which is made anew when it was lost before.
