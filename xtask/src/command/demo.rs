@@ -17,6 +17,9 @@ use crate::target::Target;
 /// How often a running demo looks for Ctrl-C.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// How long an interrupted demo may take to stop its servers and remove their directory.
+const END_WITHIN: Duration = Duration::from_secs(15);
+
 /// Start a mesh, write to all nodes at once, compare.
 #[derive(Debug, clap::Args)]
 pub struct DemoArgs {
@@ -72,7 +75,11 @@ impl DemoArgs {
             demo::run(&DemoOptions { prefix, nodes, seconds, keep, server_kind, progress: &say })
         });
         loop {
-            check_interrupt()?;
+            if let Err(interrupted) = check_interrupt() {
+                // Ctrl-C reached pgbench and the servers too: the demo is ending, and removes its directory.
+                while said.recv_timeout(END_WITHIN).is_ok() {}
+                return Err(interrupted);
+            }
             match said.recv_timeout(LOOK_EVERY) {
                 Ok(line) => {
                     progress.tail(&line);
