@@ -7,12 +7,14 @@ use std::fs;
 use std::os::unix::fs::chown;
 use std::path::Path;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use spock_mesh::account::Account;
 
 use crate::args::ServerArgs;
 use crate::child::Child;
 use crate::cx::{Cx, Dirs};
-use crate::digest::Digest;
+use crate::digest::{Digest, files_below};
 use crate::exit::{Failure, Result};
 use crate::files;
 use crate::major::Major;
@@ -74,7 +76,13 @@ pub fn run(cx: &Cx, major: Major, args: &ServerArgs) -> Result<Tally> {
             .env("HOME", target.dirs.build())
             .account(account.as_ref().map(|account| (account.uid, account.gid)));
         let label = format!("{}: {dir}", target.label());
-        tally += counted(cx, &label, &child)?;
+        match counted(cx, &label, &child) {
+            Ok(one) => tally += one,
+            Err(failure) => {
+                stop_servers(&target.dirs.build())?;
+                return Err(failure);
+            }
+        }
     }
     Ok(tally)
 }
@@ -84,6 +92,20 @@ fn reachable(account: &Account, dir: &Path) -> bool {
     let child = Child::new("test", Path::new("/"), Path::new("/dev/null")).args(["-r"]).args([dir.join("pg.lock")]);
     let child = child.account(Some((account.uid, account.gid)));
     child.read().is_ok()
+}
+
+/// Stops what an interrupted suite left: pg_ctl starts servers in sessions of their own, out of reach of a group's signal.
+fn stop_servers(build: &Path) -> Result<()> {
+    for file in files_below(build, &[])?.iter().filter(|path| path.ends_with("postmaster.pid")) {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()) else { continue };
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&command).contains(&*build.to_string_lossy()) {
+            // One that has ended since is what is wanted.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGQUIT);
+        }
+    }
+    Ok(())
 }
 
 /// Hands a tree over to the account.
