@@ -127,7 +127,7 @@ pub unsafe fn begin_index_scan(
     unsafe { pg_sys::index_beginscan(table, index, snapshot, keys, 0) }
 }
 
-/// Empties the tables, as their owners.
+/// Empties the tables. Truncate triggers that fire here run as the worker: 15 cannot switch to the owners.
 ///
 /// # Safety
 /// The lists hold open relations, their oids, and the oids of those that are logically logged.

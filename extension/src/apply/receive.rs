@@ -126,7 +126,10 @@ impl Receiver<'_> {
                 if let (Some(local), Some(remote)) = (done.local_end, done.remote_end) {
                     self.progress.applied(remote, local);
                 }
-                self.unsettled = done.local_end.and(done.remote_end);
+                // A transaction that wrote nothing does not settle the one before it.
+                if done.local_end.is_some() {
+                    self.unsettled = done.remote_end;
+                }
                 self.publish(&done);
             }
             Handled::Begun(at) => self.hold_back(at),

@@ -11,6 +11,7 @@ use crate::pg::error_context::Subject;
 use crate::pg::heap::{Defaults, Target};
 use crate::pg::relation::{Column, ColumnNumber, KeyIndex, Kind, LockMode, Table, TableId, Validity, watch};
 use crate::pg::search::ColumnEquality;
+use crate::pg::session::OwnerScope;
 use crate::pg::tuple::{Decoder, OwnedContext};
 use crate::worker::progress::Counts;
 use pgrx::PgSqlErrorCode;
@@ -157,6 +158,8 @@ impl RelMap {
         let entry = self.entries.get_mut(&id).ok_or_else(|| undescribed(id))?;
         if entry.target.is_none() {
             let table = entry.find_table(LockMode::RowExclusive)?;
+            // Planning defaults and index expressions may run the owner's functions.
+            let _owner = OwnerScope::enter(&table);
             let mapping = match entry.mapping.take() {
                 Some(mapping) if mapping.validity.holds() && mapping.table == table.id() => mapping,
                 _ => Mapping::build(&table, &entry.remote)?,

@@ -14,7 +14,7 @@ use crate::pg::conn::{ConnError, Connection, Purpose, Stream};
 use crate::pg::origin;
 use crate::pg::raise::log_line;
 use crate::pg::scope::Txn;
-use crate::pg::server;
+use crate::pg::{server, session};
 use pgrx::PgSqlErrorCode;
 use spock_core::options::BuildFacts;
 use spock_core::options::subscriber::{ReplyError, Session, SubscriberOptions, start_replication_command};
@@ -75,6 +75,8 @@ fn synchronise(subscription: &Subscription) {
             let txn = Txn::begin();
             origin::create_at(&subscription.slot_name, lsn.get());
             topology::set_sync_state(subscription.id, SyncState::Catchup, Some(lsn)).or_raise();
+            // Lost in a crash, this would make the next start replace the slot, and what it held would be gone.
+            session::force_sync_commit();
             txn.commit();
             ready(subscription, lsn);
         }
@@ -88,6 +90,7 @@ fn synchronise(subscription: &Subscription) {
 fn ready(subscription: &Subscription, lsn: Lsn) {
     let txn = Txn::begin();
     topology::set_sync_state(subscription.id, SyncState::Ready, Some(lsn)).or_raise();
+    session::force_sync_commit();
     txn.commit();
 }
 

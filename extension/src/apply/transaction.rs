@@ -16,7 +16,7 @@ use super::rows::{Row, local_row};
 use super::version::Versions;
 use crate::catalog::topology::{self, LocalNode, Node, Subscription, lsn_text};
 use crate::conflict::Conflict;
-use crate::conflict::record::{Remote, Scene, record};
+use crate::conflict::record::{Remote, RowTexts, Scene, record};
 use crate::error::{OrRaise, Report};
 use crate::pg::error_context::Place;
 use crate::pg::heap::{next_command, truncate};
@@ -26,6 +26,8 @@ use crate::pg::raise::{Level, log};
 use crate::pg::relation::TableId;
 use crate::pg::scope::{ActiveSnapshot, MemoryContext, Txn};
 use crate::pg::session::{self, OwnerScope};
+use crate::pg::tuple::Slot;
+use crate::settings;
 use crate::worker::progress::Counts;
 use pgrx::PgSqlErrorCode;
 use spock_core::types::{Lsn, NodeId, OriginId, PgTime, RelId};
@@ -274,13 +276,16 @@ impl<'s> Applier<'s> {
             RowKind::Delete => row.counts.deleted += 1,
         }
         let Some(conflict) = conflict else { return Ok(()) };
-        // Records are written by the worker.
+        // Casts to JSON may be the owner's functions, so the texts are made before the worker is itself again.
+        let texts = settings::save_resolutions().then(|| RowTexts {
+            local: local_row(target, &conflict).map(Slot::to_json),
+            remote: target.remote.to_json(),
+        });
         open.owner = None;
         let scene = Scene {
             relation: &remote.subject.relation,
             index,
-            local: local_row(target, &conflict),
-            remote: &target.remote,
+            texts,
             subscribed_at: self.subscription.created_at,
             node: (&self.local.node.name, self.local.node.id),
         };

@@ -14,6 +14,7 @@ use spock_core::types::{Lsn, NodeId, PgTime, SubId};
 use crate::catalog::query::{Row, execute, execute_returning, select, select_one};
 use crate::error::Report;
 use crate::pg::authority::{self, TableLock};
+use crate::pg::{origin, progress_wal};
 
 pub use crate::catalog::dsn::Dsn;
 pub use crate::catalog::sync::{set_sync_state, sync_state};
@@ -462,14 +463,32 @@ pub fn set_subscription_interface(id: SubId, interface: u32) -> Result<(), Repor
     Ok(())
 }
 
+/// How many replication origin states recovery from a crash can need in the end, and how many the server has room for.
+/// Commit records carry the id of the node where a change was made, so recovery makes one state for each such node beside
+/// those of the subscriptions, and stops when none is free.
+pub fn origin_states() -> Result<(i64, i64), Report> {
+    let both = select_one(
+        "SELECT (SELECT count(*) FROM pg_catalog.pg_replication_origin
+                  WHERE roname NOT IN (SELECT sub_slot_name FROM spock.subscription))
+              + (SELECT count(*) + count(DISTINCT sub_origin) FROM spock.subscription),
+                coalesce(pg_catalog.current_setting('max_active_replication_origins', true),
+                         pg_catalog.current_setting('max_replication_slots'))::int8",
+        &[],
+        |row| Ok((row.get(1)?, row.get(2)?)),
+    )?;
+    Ok(both.unwrap_or_default())
+}
+
 /// Makes the local replication origin of a subscription; 42710 when there is one of that name.
 pub fn create_origin(slot_name: &str) -> Result<(), Report> {
     execute("SELECT pg_catalog.pg_replication_origin_create($1)", &[slot_name.into()])?;
+    origin::by_name(slot_name).map(progress_wal::forget);
     Ok(())
 }
 
 /// Removes the local replication origin of a subscription, if there is one. Waits while a process uses it.
 pub fn drop_origin(slot_name: &str) -> Result<(), Report> {
+    origin::by_name(slot_name).map(progress_wal::forget);
     execute(
         "SELECT pg_catalog.pg_replication_origin_drop(roname) FROM pg_catalog.pg_replication_origin WHERE roname = $1",
         &[slot_name.into()],

@@ -10,7 +10,6 @@ use crate::catalog::resolutions::{self, Resolution as Row, Version};
 use crate::error::Report;
 use crate::pg::raise::{Level, log};
 use crate::pg::session::time_text;
-use crate::pg::tuple::Slot;
 use crate::settings::{self, ConflictLogLevel, LogOriginChange};
 use pgrx::PgSqlErrorCode;
 use spock_core::merge::{ConflictType, Resolution};
@@ -29,16 +28,22 @@ pub struct Remote {
     pub commit_lsn: Option<Lsn>,
 }
 
+/// The rows of a conflict as JSON, made under the table owner's rights.
+pub struct RowTexts {
+    /// The local row, if there is one.
+    pub local: Option<String>,
+    /// The row or key that came.
+    pub remote: String,
+}
+
 /// Where a conflict happened.
 pub struct Scene<'a> {
     /// Quoted schema and table.
     pub relation: &'a str,
     /// Key index that found the row.
     pub index: Option<String>,
-    /// The local row, if there is one.
-    pub local: Option<&'a Slot>,
-    /// The row or key that came.
-    pub remote: &'a Slot,
+    /// The rows, if they are to be saved.
+    pub texts: Option<RowTexts>,
     /// When the subscription was made.
     pub subscribed_at: Option<PgTime>,
     /// The local node.
@@ -65,8 +70,8 @@ pub fn record(conflict: &Conflict, scene: &Scene<'_>, remote: &Remote) -> Result
         return Ok(false);
     }
     log(log_level(settings::conflict_log_level()), &report(conflict, scene, remote));
-    if settings::save_resolutions() {
-        resolutions::insert(&resolution(conflict, scene, remote))?;
+    if let Some(texts) = &scene.texts {
+        resolutions::insert(&resolution(conflict, scene, texts, remote))?;
     }
     Ok(true)
 }
@@ -92,16 +97,16 @@ fn report(conflict: &Conflict, scene: &Scene<'_>, remote: &Remote) -> Report {
     ))
 }
 
-fn resolution(conflict: &Conflict, scene: &Scene<'_>, remote: &Remote) -> Row {
+fn resolution(conflict: &Conflict, scene: &Scene<'_>, texts: &RowTexts, remote: &Remote) -> Row {
     let local = match conflict.local {
         Some(LocalVersion::Known { xid, time, origin }) => Version {
             origin: (origin != scene.node.1).then_some(origin),
-            tuple: scene.local.map(Slot::to_json),
+            tuple: texts.local.clone(),
             xid: Some(xid),
             time: Some(time),
         },
         Some(LocalVersion::OwnTransaction | LocalVersion::Unknown) => {
-            Version { tuple: scene.local.map(Slot::to_json), ..Version::default() }
+            Version { tuple: texts.local.clone(), ..Version::default() }
         }
         None => Version::default(),
     };
@@ -114,7 +119,7 @@ fn resolution(conflict: &Conflict, scene: &Scene<'_>, remote: &Remote) -> Row {
         local,
         remote: Version {
             origin: Some(remote.origin),
-            tuple: Some(scene.remote.to_json()),
+            tuple: Some(texts.remote.clone()),
             xid: Some(remote.xid.0),
             time: Some(remote.time),
         },

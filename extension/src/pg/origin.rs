@@ -45,7 +45,7 @@ pub fn create_at(name: &str, position: u64) -> Option<OriginNumber> {
         // SAFETY: the server copies the name; raises when no number is free.
         None => OriginNumber::from_raw(unsafe { pg_sys::replorigin_create(c_name(name).as_ptr()) })?,
     };
-    super::progress_wal::created(number);
+    super::progress_wal::forget(number);
     // SAFETY: raises when another process uses the origin. The lock keeps it from being dropped meanwhile.
     unsafe {
         pg_sys::LockRelationOid(

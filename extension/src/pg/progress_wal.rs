@@ -9,7 +9,7 @@
 //! # Invariants
 //! 1. No checkpoint starts between the record and its commit record: the delay flag that the commit itself uses is set.
 //! 2. Redo moves origins forward only, and never for a transaction that did not commit.
-//! 3. A record that is older than the origin's creation is forgotten: numbers are reused.
+//! 3. A record that is older than the origin's creation or drop is forgotten: numbers are reused.
 
 use super::compat::executor as compat;
 use super::origin::OriginNumber;
@@ -31,8 +31,8 @@ enum Kind {
     Commit,
     /// `base` is reached.
     Settled,
-    /// The origin was just created: what was remembered under its number belongs to another.
-    Created,
+    /// The origin was just created, or is being dropped: what was remembered under its number must not move it.
+    Forget,
 }
 
 /// Body of a record, in host byte order: xid 4, origin 2, kind 2, base 8, end 8.
@@ -52,7 +52,7 @@ impl Record {
         let kind: u16 = match self.kind {
             Kind::Commit => 0,
             Kind::Settled => 1,
-            Kind::Created => 2,
+            Kind::Forget => 2,
         };
         let mut bytes = [0; Self::SIZE];
         bytes[0..4].copy_from_slice(&self.xid.to_ne_bytes());
@@ -68,7 +68,7 @@ impl Record {
         let kind = match u16::from_ne_bytes([bytes[6], bytes[7]]) {
             0 => Kind::Commit,
             1 => Kind::Settled,
-            2 => Kind::Created,
+            2 => Kind::Forget,
             _ => return None,
         };
         let word = |at: usize| {
@@ -120,9 +120,10 @@ pub fn settle(origin: OriginNumber, reached: u64) {
     Record { xid: 0, origin: origin.get(), kind: Kind::Settled, base: reached, end: reached }.insert();
 }
 
-/// Writes that `origin` was created in this transaction.
-pub fn created(origin: OriginNumber) {
-    Record { xid: 0, origin: origin.get(), kind: Kind::Created, base: 0, end: 0 }.insert();
+/// Writes that `origin` was created or is dropped in this transaction: recovery forgets what it remembered under the
+/// number, which may be given out again.
+pub fn forget(origin: OriginNumber) {
+    Record { xid: 0, origin: origin.get(), kind: Kind::Forget, base: 0, end: 0 }.insert();
 }
 
 /// The server calls it at each step of a transaction's end.
@@ -211,7 +212,7 @@ unsafe extern "C-unwind" fn on_redo(record: *mut pg_sys::XLogReaderState) {
         at.map(|at| list.swap_remove(at))
     });
     match record.kind {
-        Kind::Created => {}
+        Kind::Forget => {}
         Kind::Settled => advance(record.origin, record.base),
         Kind::Commit => {
             if let Some(earlier) = earlier {

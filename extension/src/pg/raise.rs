@@ -75,13 +75,6 @@ pub fn raise(report: &Report) -> ! {
     unreachable!("an ERROR does not return")
 }
 
-/// Ends the process after writing `report` to the log. A background worker leaves with exit code 1. Destructors of the
-/// frames above do not run: what must be cleaned up registers with `before_shmem_exit`.
-pub fn fatal(report: &Report) -> ! {
-    emit(pg_sys::FATAL as c_int, report);
-    unreachable!("a FATAL does not return")
-}
-
 /// Writes `report` at `level` and returns.
 pub fn log(level: Level, report: &Report) {
     emit(level.raw(), report);

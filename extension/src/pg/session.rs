@@ -24,6 +24,12 @@ pub fn flushed_lsn() -> u64 {
     unsafe { pg_sys::GetFlushRecPtr(core::ptr::null_mut()) }
 }
 
+/// Makes the commit of the open transaction wait until it is on disk, whatever `synchronous_commit` says.
+pub fn force_sync_commit() {
+    // SAFETY: sets a flag of the open transaction.
+    unsafe { pg_sys::ForceSyncCommit() }
+}
+
 /// End of the commit record that this process wrote last, 0: none.
 pub fn last_commit_end() -> u64 {
     // SAFETY: a global of this backend.

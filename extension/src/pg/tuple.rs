@@ -159,7 +159,11 @@ impl Slot {
         }
     }
 
-    /// The transaction that wrote the row which was read from the table. `None`: so old that the server forgot.
+    /// The transaction that wrote the row which was read from the table. `None`: written by the server's own bootstrap.
+    ///
+    /// Freezing keeps the number, and vacuum may freeze a row moments after it was written; whether commit data is still
+    /// kept for the transaction is for [`crate::pg::origin::commit_data`] to say. A row that was frozen more than 2^32
+    /// transactions ago can be taken for one of a newer transaction.
     pub fn writer(&self) -> Option<u32> {
         // SAFETY: slots of `for_table` on heap tables hold a heap row while they are not empty.
         unsafe {
@@ -172,11 +176,8 @@ impl Slot {
                 return None;
             }
             let header = (*tuple).t_data;
-            let frozen = (pg_sys::HEAP_XMIN_COMMITTED | pg_sys::HEAP_XMIN_INVALID) as u16;
             let xmin = (*header).t_choice.t_heap.t_xmin.into_inner();
-            let known =
-                (*header).t_infomask & frozen != frozen && xmin >= pg_sys::FirstNormalTransactionId.into_inner();
-            known.then_some(xmin)
+            (xmin >= pg_sys::FirstNormalTransactionId.into_inner()).then_some(xmin)
         }
     }
 }

@@ -176,8 +176,28 @@ pub fn create(call: &Call) -> Result<Answer, Report> {
         sync::insert_sync_state(id, SyncKind::Init, SyncState::Ready)?;
         topology::create_origin(&slot_name)?;
     }
+    warn_of_few_origins()?;
     signal_at_commit(Change::Restart(id));
     Ok(Answer::One(Value::Oid(id.get())))
+}
+
+/// Too few origin states are noticed only when a crashed server cannot recover, so they are named before.
+fn warn_of_few_origins() -> Result<(), Report> {
+    let (needed, room) = topology::origin_states()?;
+    if needed > room {
+        let setting = if server::pg_version_num() >= 180_000 {
+            "max_active_replication_origins"
+        } else {
+            "max_replication_slots"
+        };
+        let report = Report::new(
+            PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+            format!("this node may need {needed} replication origins to recover from a crash, and has room for {room}"),
+        )
+        .hint(format!("Set \"{setting}\" to {needed} or more and restart the server."));
+        log(Level::Warning, &report);
+    }
+    Ok(())
 }
 
 /// Everything that the network must answer before a subscription is written. Returns the provider and the slot's name.
