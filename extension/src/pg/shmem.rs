@@ -21,6 +21,38 @@ use std::sync::Mutex;
 /// in it: other processes see the same bytes.
 pub unsafe trait Shareable: 'static {}
 
+// SAFETY: numbers; every bit pattern is one, and zero is zero.
+unsafe impl Shareable for u8 {}
+// SAFETY: as above.
+unsafe impl Shareable for u32 {}
+// SAFETY: as above.
+unsafe impl Shareable for u64 {}
+// SAFETY: as above.
+unsafe impl Shareable for i32 {}
+// SAFETY: as above.
+unsafe impl Shareable for i64 {}
+// SAFETY: elements side by side, each shareable.
+unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {}
+
+/// Declares a struct that may lie in shared memory: C layout, and every field shareable, which the compiler checks.
+macro_rules! shareable {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy)]
+        #[repr(C)]
+        $vis struct $name { $($(#[$field_meta])* $field_vis $field: $type,)+ }
+
+        // SAFETY: C layout of fields that are shareable themselves, as the constant below proves.
+        unsafe impl $crate::pg::shmem::Shareable for $name {}
+
+        const _: () = {
+            const fn field<T: $crate::pg::shmem::Shareable>() {}
+            $(field::<$type>();)+
+        };
+    };
+}
+pub(crate) use shareable;
+
 trait Area: Sync {
     fn name(&self) -> &'static CStr;
     fn bytes(&self) -> usize;

@@ -12,7 +12,7 @@
 //! Feedback and positions that the provider may rely on (`spock_core::progress`, `apply`).
 
 use crate::pg::process;
-use crate::pg::shmem::{self, Shareable, SharedTable};
+use crate::pg::shmem::{self, SharedTable, shareable};
 use crate::worker::progress_file;
 use spock_core::types::{Lsn, NodeId, PgTime};
 
@@ -64,23 +64,20 @@ pub struct ProgressRow {
 /// Groups beyond `max_worker_processes`: rows of dropped subscriptions stay until their place is needed.
 const GROUPS_MIN: usize = 64;
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Group {
-    database: u32,
-    node: u32,
-    remote: u32,
-    by_decode: u32,
-    commit_ts: i64,
-    updated_ts: i64,
-    touched: i64,
-    commit_lsn: u64,
-    insert_lsn: u64,
-    received_lsn: u64,
+shareable! {
+    struct Group {
+        database: u32,
+        node: u32,
+        remote: u32,
+        by_decode: u32,
+        commit_ts: i64,
+        updated_ts: i64,
+        touched: i64,
+        commit_lsn: u64,
+        insert_lsn: u64,
+        received_lsn: u64,
+    }
 }
-
-// SAFETY: plain numbers; zero is a free place.
-unsafe impl Shareable for Group {}
 
 static GROUPS: SharedTable<Group> = SharedTable::new(c"spock_apply_groups", group_count, |groups| {
     for (place, row) in groups.iter_mut().zip(progress_file::load()) {
@@ -209,32 +206,34 @@ pub fn snapshot() -> Vec<ProgressRow> {
     GROUPS.read().iter().filter_map(Group::row).collect()
 }
 
-/// Rows that one subscription applied (or, with subscription 0, that this node sent), by table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(C)]
-pub struct CounterKey {
-    /// Oid of the database.
-    pub database: u32,
-    /// The subscription's id, 0 for what was sent.
-    pub subscription: u32,
-    /// Oid of the table.
-    pub relation: u32,
+shareable! {
+    /// Rows that one subscription applied (or, with subscription 0, that this node sent), by table.
+    #[derive(Debug, PartialEq, Eq, Hash)]
+    pub struct CounterKey {
+        /// Oid of the database.
+        pub database: u32,
+        /// The subscription's id, 0 for what was sent.
+        pub subscription: u32,
+        /// Oid of the table.
+        pub relation: u32,
+    }
 }
 
-/// Counts to add, or totals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(C)]
-pub struct Counts {
-    /// Rows inserted.
-    pub inserted: u64,
-    /// Rows updated.
-    pub updated: u64,
-    /// Rows deleted.
-    pub deleted: u64,
-    /// Conflicts.
-    pub conflicts: u64,
-    /// Delta overrides.
-    pub deltas: u64,
+shareable! {
+    /// Counts to add, or totals.
+    #[derive(Debug, PartialEq, Eq, Default)]
+    pub struct Counts {
+        /// Rows inserted.
+        pub inserted: u64,
+        /// Rows updated.
+        pub updated: u64,
+        /// Rows deleted.
+        pub deleted: u64,
+        /// Conflicts.
+        pub conflicts: u64,
+        /// Delta overrides.
+        pub deltas: u64,
+    }
 }
 
 impl Counts {
@@ -250,15 +249,12 @@ impl Counts {
 /// Tables that are counted in one server. More are not counted; see [`add_counts`].
 const COUNTERS_MAX: usize = 4096;
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Counter {
-    key: CounterKey,
-    counts: Counts,
+shareable! {
+    struct Counter {
+        key: CounterKey,
+        counts: Counts,
+    }
 }
-
-// SAFETY: plain numbers; relation 0 is a free place.
-unsafe impl Shareable for Counter {}
 
 static COUNTERS: SharedTable<Counter> = SharedTable::new(c"spock_counters", || COUNTERS_MAX, |_| {});
 

@@ -13,7 +13,7 @@
 use crate::error::Report;
 use crate::pg::latch;
 use crate::pg::process::{self, TxnEnd};
-use crate::pg::shmem::{self, Shareable, SharedTable};
+use crate::pg::shmem::{self, SharedTable, shareable};
 use spock_core::types::{PgTime, SubId};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -92,31 +92,28 @@ const SUPERVISOR: usize = 0;
 /// Databases whose topology changed and that the supervisor has not looked at; more than these mean "look at all".
 const CHANGED_DATABASES_MAX: usize = 32;
 
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Row {
-    role: u32,
-    generation: u32,
-    database: u32,
-    subscription: u32,
-    pid: i32,
-    status: u32,
-    ended: u32,
-    attempts: u32,
-    started_at: i64,
-    running_at: i64,
-    ended_at: i64,
-    retry_at: i64,
-    asked_at: i64,
-    error_len: u32,
-    changed_all: u32,
-    error: [u8; ERROR_BYTES_MAX],
-    /// Only in the supervisor's row.
-    changed: [u32; CHANGED_DATABASES_MAX],
+shareable! {
+    struct Row {
+        role: u32,
+        generation: u32,
+        database: u32,
+        subscription: u32,
+        pid: i32,
+        status: u32,
+        ended: u32,
+        attempts: u32,
+        started_at: i64,
+        running_at: i64,
+        ended_at: i64,
+        retry_at: i64,
+        asked_at: i64,
+        error_len: u32,
+        changed_all: u32,
+        error: [u8; ERROR_BYTES_MAX],
+        /// Only in the supervisor's row.
+        changed: [u32; CHANGED_DATABASES_MAX],
+    }
 }
-
-// SAFETY: plain numbers and bytes; zero is a free row.
-unsafe impl Shareable for Row {}
 
 static WORKERS: SharedTable<Row> = SharedTable::new(c"spock_workers", row_count, |rows| {
     // A fresh start: the supervisor looks at every database.
