@@ -64,7 +64,8 @@ pub struct ServerArgs {
     /// With our patches or without (default: patched; stock for `--source prebuilt`)
     #[arg(long, value_name = "KIND")]
     pub server: Option<Kind>,
-    /// Where the server comes from: official, debian, path:DIR_OR_TARBALL or prebuilt (default: official, then debian)
+    /// Where the server comes from: official, debian, path:DIR_OR_TARBALL or prebuilt (default: official, then debian; a
+    /// stock server whose tarball has no pinned digest, 16 today: prebuilt)
     #[arg(long, value_name = "SOURCE", conflicts_with = "pg_config")]
     pub source: Option<SourceArg>,
     /// Use the installed server that this pg_config belongs to

@@ -161,7 +161,7 @@ impl Target {
         if let Some(pg_config) = &args.pg_config {
             return Self::installed(cx, major, pg_config, args.server);
         }
-        if args.source == Some(SourceArg::Prebuilt) {
+        if Self::is_prebuilt(cx, major, args)? {
             if args.server == Some(Kind::Patched) {
                 return Err(Failure::usage(
                     "a prebuilt server is unpatched",
@@ -176,6 +176,17 @@ impl Target {
         let kind = args.server.unwrap_or(Kind::Patched);
         let origin = Origin::Compile(Box::new(recipe(cx, major, kind, args)?));
         Ok(Self { major, kind, origin, dirs: cx.dirs(major, kind) })
+    }
+
+    /// Whether the server is the prebuilt one: because it was asked for, or because a stock server was and no tarball of
+    /// this major has a pinned digest, so that none could be compiled.
+    pub fn is_prebuilt(cx: &Cx, major: Major, args: &ServerArgs) -> Result<bool> {
+        let unpinned_stock = args.source.is_none() && args.pg_config.is_none() && args.server == Some(Kind::Stock);
+        if unpinned_stock && !args.trust_new_digest {
+            let pin = cx.pins.of(major)?;
+            return Ok(pin.sha256.is_none() && pin.prebuilt.is_some());
+        }
+        Ok(args.source == Some(SourceArg::Prebuilt))
     }
 
     fn installed(cx: &Cx, major: Major, pg_config: &Path, wanted: Option<Kind>) -> Result<Self> {

@@ -39,7 +39,7 @@ pub fn prefix_with_extension(cx: &Cx, major: Major, args: &ServerArgs) -> Result
 
 /// Makes sure that the server of a major is there.
 pub fn server_of(cx: &Cx, major: Major, args: &ServerArgs) -> Result<Target> {
-    require_for(cx, args)?;
+    require_for(cx, major, args)?;
     let target = Target::resolve(cx, major, args)?;
     let _lock = cx.lock(&target.dirs)?;
     // Whoever waited here finds the entry in the store.
@@ -51,12 +51,11 @@ pub fn server_of(cx: &Cx, major: Major, args: &ServerArgs) -> Result<Target> {
 }
 
 /// Checks what the system has to provide for this kind of build.
-fn require_for(cx: &Cx, args: &ServerArgs) -> Result<()> {
+fn require_for(cx: &Cx, major: Major, args: &ServerArgs) -> Result<()> {
     let mut purposes = vec![Purpose::Extension];
-    match (&args.pg_config, &args.source) {
-        (Some(_), _) => {}
-        (None, Some(crate::args::SourceArg::Prebuilt)) => purposes.push(Purpose::Prebuilt),
-        (None, _) => purposes.push(Purpose::Server),
+    if args.pg_config.is_none() {
+        let prebuilt = Target::is_prebuilt(cx, major, args)?;
+        purposes.push(if prebuilt { Purpose::Prebuilt } else { Purpose::Server });
     }
     system::require(cx, &purposes)
 }
