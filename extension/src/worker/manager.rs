@@ -24,12 +24,19 @@ use std::time::Duration;
 /// The catalogs are read at least this often: a prepared transaction announces nothing.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 
+/// How long to wait for a lock on our catalogs. Below the server's default `deadlock_timeout`: when a command such as DROP
+/// EXTENSION and this process want each other's tables, this process steps back and the command goes on.
+const LOCK_WAIT_MAX: &str = "300ms";
+/// Pause after stepping back.
+const STEP_BACK: Duration = Duration::from_millis(200);
+
 /// The process's life. Returns never.
 pub fn main(argument: u64) {
     let Some((database, _)) = registry::attach(Ticket::from_argument(argument)) else { process::exit(0) };
     process::connect_to_database(database);
     process::pin_setting(c"application_name", &format!("spock manager {database}"));
     process::pin_setting(c"search_path", "");
+    process::pin_setting(c"lock_timeout", LOCK_WAIT_MAX);
     match attempt(|| run(database)) {
         Ok(Ok(())) => {
             registry::ending(Ended::Clean);
@@ -57,7 +64,15 @@ fn run(database: u32) -> Result<(), Report> {
     let mut keeper = Keeper::new(Role::Apply, usize::MAX);
     loop {
         latch::reload_if_asked();
-        let Some(wishes) = read_wishes()? else {
+        let read = match attempt(read_wishes) {
+            Ok(read) => read?,
+            Err(caught) if caught.report.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
+                latch::wait(STEP_BACK);
+                continue;
+            }
+            Err(caught) => return Err(caught.report),
+        };
+        let Some(wishes) = read else {
             for record in registry::records(Role::Apply, Some(database)) {
                 registry::stop(record.index);
             }
