@@ -2,17 +2,20 @@
 //!
 //! Reading order: [`types`], [`hash`], [`names`] (identities that other nodes rely on), [`wire`] (messages), [`options`]
 //! (what a subscriber asks and a provider grants), [`filter`] (what is sent to whom), [`merge`] (who wins), [`progress`]
-//! (what may be confirmed), [`sync`] (states of the initial copy), [`backoff`].
+//! (what may be confirmed), [`sync`] (states of the initial copy), [`sequence`] (announced values), [`expression`] (what a
+//! stored filter refers to), [`backoff`].
 
 #![forbid(unsafe_code)]
 
 pub mod backoff;
+pub mod expression;
 pub mod filter;
 pub mod hash;
 pub mod merge;
 pub mod names;
 pub mod options;
 pub mod progress;
+pub mod sequence;
 pub mod sync;
 pub mod types;
 pub mod wire;

@@ -101,6 +101,8 @@ CREATE TABLE spock.depend (
     deptype "char" NOT NULL
 ) WITH (user_catalog_table = true);
 
+CREATE INDEX depend_reference_idx ON spock.depend (refclassid, refobjid);
+
 CREATE TABLE spock.queue (
     queued_at timestamptz NOT NULL,
     role name NOT NULL,
@@ -358,6 +360,26 @@ AS 'MODULE_PATHNAME', 'spock_replication_set_add_all_tables' LANGUAGE c VOLATILE
 CREATE FUNCTION spock.repset_remove_table(set_name name, relation regclass, include_partitions boolean DEFAULT true)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'spock_replication_set_remove_table' LANGUAGE c VOLATILE STRICT;
+
+CREATE FUNCTION spock.repset_add_partition(parent regclass, partition regclass DEFAULT NULL, row_filter text DEFAULT NULL)
+RETURNS int
+AS 'MODULE_PATHNAME', 'spock_replication_set_add_partition' LANGUAGE c VOLATILE;
+
+CREATE FUNCTION spock.repset_remove_partition(parent regclass, partition regclass DEFAULT NULL) RETURNS int
+AS 'MODULE_PATHNAME', 'spock_replication_set_remove_partition' LANGUAGE c VOLATILE;
+
+CREATE FUNCTION spock.repset_add_seq(set_name name, relation regclass, synchronize_data boolean DEFAULT false) RETURNS boolean
+AS 'MODULE_PATHNAME', 'spock_replication_set_add_sequence' LANGUAGE c VOLATILE STRICT;
+
+CREATE FUNCTION spock.repset_add_all_seqs(set_name name, schema_names text[], synchronize_data boolean DEFAULT false)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'spock_replication_set_add_all_sequences' LANGUAGE c VOLATILE STRICT;
+
+CREATE FUNCTION spock.repset_remove_seq(set_name name, relation regclass) RETURNS boolean
+AS 'MODULE_PATHNAME', 'spock_replication_set_remove_sequence' LANGUAGE c VOLATILE STRICT;
+
+CREATE FUNCTION spock.sync_seq(relation regclass) RETURNS boolean
+AS 'MODULE_PATHNAME', 'spock_synchronize_sequence' LANGUAGE c VOLATILE STRICT;
 
 CREATE FUNCTION spock.repset_show_table(relation regclass, repsets text[], OUT relid oid, OUT nspname text, OUT relname text,
     OUT att_list text[], OUT has_row_filter boolean, OUT relkind "char", OUT relispartition boolean) RETURNS record

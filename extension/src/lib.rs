@@ -14,6 +14,7 @@ mod error;
 mod output;
 mod pg;
 mod requirements;
+mod sequences;
 mod settings;
 mod sql;
 mod worker;

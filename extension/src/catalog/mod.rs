@@ -4,11 +4,14 @@
 //! 1. A function here needs an open transaction; it takes its own snapshot and its own rights ([`query`]).
 //! 2. Column numbers and names are those of the C edition: the tables of an existing database are read as they are.
 
+pub mod dependency;
 pub mod dsn;
 pub mod exceptions;
 pub mod query;
+pub mod queue;
 pub mod relations;
 pub mod repset;
 pub mod resolutions;
+pub mod sequence;
 pub mod sync;
 pub mod topology;

@@ -101,6 +101,26 @@ pub fn candidates(schema: &str, set: u32) -> Result<Vec<Relation>, Report> {
     select(&sql, &[schema.into(), oid(set)], read)
 }
 
+/// Sequences of a schema that can be replicated and are not in the set yet, by OID.
+pub fn candidate_sequences(schema: &str, set: u32) -> Result<Vec<Relation>, Report> {
+    let sql = format!(
+        "{RELATION} WHERE n.nspname = $1::name AND c.relkind = 'S' AND c.relpersistence = 'p' AND c.oid >= 16384
+            AND NOT EXISTS (SELECT FROM spock.replication_set_seq t WHERE t.set_id = $2::oid AND t.set_seqoid = c.oid)
+         ORDER BY c.oid"
+    );
+    select(&sql, &[schema.into(), oid(set)], read)
+}
+
+/// OID of the sequence of that name.
+pub fn sequence_by_name(schema: &str, name: &str) -> Result<Option<u32>, Report> {
+    select_one(
+        "SELECT c.oid::int8 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+          WHERE n.nspname = $1::name AND c.relname = $2::name AND c.relkind = 'S'",
+        &[schema.into(), name.into()],
+        |row| row.oid(1),
+    )
+}
+
 /// The columns of a relation in order.
 pub fn columns(relation: u32) -> Result<Vec<Column>, Report> {
     select(

@@ -7,8 +7,10 @@
 
 use pgrx::PgSqlErrorCode;
 use pgrx::datum::DatumWithOid;
+use spock_core::expression;
 use spock_core::types::NodeId;
 
+use crate::catalog::dependency;
 use crate::catalog::query::{Row, execute, execute_returning, select, select_one};
 use crate::catalog::topology::oid;
 use crate::error::Report;
@@ -183,6 +185,36 @@ pub fn sets_with(relation: u32) -> Result<Vec<(u32, String)>, Report> {
     )
 }
 
+/// One membership of a partitioned table, as its partitions take it over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParentMembership {
+    /// The set.
+    pub set: RepSet,
+    /// `None`: all columns.
+    pub columns: Option<Vec<String>>,
+    /// The filter as SQL, with column names.
+    pub filter: Option<String>,
+}
+
+/// All memberships of a table in sets of `node`, with the filter written as SQL.
+pub fn memberships_of_parent(node: NodeId, relation: u32) -> Result<Vec<ParentMembership>, Report> {
+    select(
+        "SELECT s.set_id::int8, s.set_name::text, s.replicate_insert, s.replicate_update, s.replicate_delete,
+             s.replicate_truncate, t.set_att_list, pg_catalog.pg_get_expr(t.set_row_filter, t.set_reloid)
+           FROM spock.replication_set_table t JOIN spock.replication_set s ON s.set_id = t.set_id
+          WHERE s.set_nodeid = $1::oid AND t.set_reloid = $2::oid ORDER BY s.set_name",
+        &[oid(node.get()), oid(relation)],
+        |row| {
+            let columns = row.texts(7)?;
+            Ok(ParentMembership {
+                set: read_set(row)?,
+                columns: (!columns.is_empty()).then_some(columns),
+                filter: row.opt(8)?,
+            })
+        },
+    )
+}
+
 /// Puts a table into a set.
 pub fn insert_member(
     set: u32,
@@ -192,6 +224,7 @@ pub fn insert_member(
 ) -> Result<(), Report> {
     let columns =
         columns.filter(|columns| !columns.is_empty()).map(|names| names.iter().cloned().map(Some).collect::<Vec<_>>());
+    let filter_tree = filter;
     let filter = match filter {
         Some(filter) => filter.parameter(),
         None => RowFilter::null_parameter(),
@@ -201,12 +234,8 @@ pub fn insert_member(
          VALUES ($1::oid, $2::oid, $3, $4)",
         &[oid(set), oid(relation), DatumWithOid::from(columns), filter],
     )?;
-    execute(
-        "INSERT INTO spock.depend (classid, objid, objsubid, refclassid, refobjid, refobjsubid, deptype)
-         VALUES ('spock.replication_set_table'::regclass, $1::oid, ($2::oid)::int8::int4, 'pg_catalog.pg_class'::regclass,
-             $2::oid, 0, 'n')",
-        &[oid(set), oid(relation)],
-    )?;
+    let needed = filter_tree.map(|filter| expression::references(filter.tree())).unwrap_or_default();
+    dependency::record(set, relation, &needed)?;
     forget_relation(relation);
     Ok(())
 }
@@ -218,11 +247,7 @@ pub fn delete_member(set: u32, relation: u32) -> Result<bool, Report> {
         &[oid(set), oid(relation)],
         |_| Ok(()),
     )?;
-    execute(
-        "DELETE FROM spock.depend WHERE classid = 'spock.replication_set_table'::regclass AND objid = $1::oid
-            AND refclassid = 'pg_catalog.pg_class'::regclass AND refobjid = $2::oid",
-        &[oid(set), oid(relation)],
-    )?;
+    dependency::forget(set, relation)?;
     if gone.is_empty() {
         return Ok(false);
     }

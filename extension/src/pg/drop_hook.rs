@@ -1,4 +1,5 @@
-//! Tells us that a table is about to be dropped, and whether the statement said CASCADE.
+//! Tells us that a table, one of its columns, a sequence, or an object that a row filter can use is about to be dropped, and
+//! whether the statement said CASCADE.
 //!
 //! # Invariants
 //! 1. Only drops that a user asked for are told: not what the server drops for itself, nor temporary tables.
@@ -18,8 +19,49 @@ pub enum Dependents {
     Cascade,
 }
 
-/// Called for each ordinary or partitioned table, with its OID, before it goes. May raise to forbid it.
-pub type OnDrop = fn(u32, Dependents);
+/// Which catalog of the server an object is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// A table or sequence, or a column of a table.
+    Relation,
+    /// A function.
+    Function,
+    /// An operator.
+    Operator,
+    /// A type.
+    Type,
+    /// A collation.
+    Collation,
+}
+
+impl Class {
+    fn of(catalog: pg_sys::Oid) -> Option<Self> {
+        [
+            (pg_sys::RelationRelationId, Self::Relation),
+            (pg_sys::ProcedureRelationId, Self::Function),
+            (pg_sys::OperatorRelationId, Self::Operator),
+            (pg_sys::TypeRelationId, Self::Type),
+            (pg_sys::CollationRelationId, Self::Collation),
+        ]
+        .into_iter()
+        .find(|(oid, _)| oid.to_u32() == catalog.to_u32())
+        .map(|(_, class)| class)
+    }
+}
+
+/// What goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dropped {
+    /// Kind of object.
+    pub class: Class,
+    /// Its OID.
+    pub object: u32,
+    /// Column number of a dropped column; 0: the whole object.
+    pub part: i32,
+}
+
+/// Called for each object before it goes. May raise to forbid it.
+pub type OnDrop = fn(Dropped, Dependents);
 
 /// What is known of the utility statement that runs.
 #[derive(Clone, Copy)]
@@ -71,11 +113,31 @@ unsafe fn dependents_of(statement: *mut pg_sys::PlannedStmt) -> Option<Dependent
         let node = (*statement).utilityStmt;
         match (*node).type_ {
             pg_sys::NodeTag::T_DropStmt => (*node.cast::<pg_sys::DropStmt>()).behavior,
+            pg_sys::NodeTag::T_AlterTableStmt => column_behaviour((*node.cast::<pg_sys::AlterTableStmt>()).cmds)?,
             pg_sys::NodeTag::T_DropOwnedStmt => (*node.cast::<pg_sys::DropOwnedStmt>()).behavior,
             _ => return None,
         }
     };
     Some(if behaviour == pg_sys::DropBehavior::DROP_CASCADE { Dependents::Cascade } else { Dependents::Restrict })
+}
+
+/// How ALTER TABLE drops columns; `None`: it drops none. CASCADE of one column speaks for all.
+///
+/// # Safety
+/// `commands` is the list of commands of an ALTER TABLE statement.
+unsafe fn column_behaviour(commands: *mut pg_sys::List) -> Option<pg_sys::DropBehavior::Type> {
+    if commands.is_null() {
+        return None;
+    }
+    // SAFETY: a list of nodes with that many elements; those of ALTER TABLE are commands.
+    unsafe {
+        let count = usize::try_from((*commands).length).unwrap_or(0);
+        let drops = (0..count)
+            .map(|n| &*(*(*commands).elements.add(n)).ptr_value.cast::<pg_sys::AlterTableCmd>())
+            .filter(|command| command.subtype == pg_sys::AlterTableType::AT_DropColumn)
+            .map(|command| command.behavior);
+        drops.reduce(|one, other| if one == pg_sys::DropBehavior::DROP_CASCADE { one } else { other })
+    }
 }
 
 #[pg_guard]
@@ -125,28 +187,34 @@ unsafe extern "C-unwind" fn object_access(
         if let Some(next) = NEXT_ACCESS.get() {
             pg_sys::ffi::pg_guard_ffi_boundary(|| next(access, class, object, part, argument));
         }
-        if access != pg_sys::ObjectAccessType::OAT_DROP
-            || class.to_u32() != pg_sys::RelationRelationId.to_u32()
-            || part != 0
-        {
+        if access != pg_sys::ObjectAccessType::OAT_DROP {
             return;
         }
+        let Some(class) = Class::of(class) else { return };
         let flags = (*argument.cast::<pg_sys::ObjectAccessDrop>()).dropflags;
         if flags & pg_sys::PERFORM_DELETION_INTERNAL as c_int == 0 {
-            relation_goes(object);
+            object_goes(Dropped { class, object: object.to_u32(), part });
         }
     }
 }
 
 /// # Safety
-/// Inside the transaction that is about to drop `relation`.
-unsafe fn relation_goes(relation: pg_sys::Oid) {
+/// Inside the transaction that is about to drop it.
+unsafe fn object_goes(dropped: Dropped) {
     let mut statement = STATEMENT.get();
+    // SAFETY: a look-up in the system caches.
+    if statement.ours_go || unsafe { pg_sys::get_extension_oid(c"spock".as_ptr(), true) } == pg_sys::InvalidOid {
+        return;
+    }
+    if dropped.class != Class::Relation {
+        if let Some(on_drop) = ON_DROP.get() {
+            on_drop(dropped, statement.dependents);
+        }
+        return;
+    }
+    let relation = pg_sys::Oid::from(dropped.object);
     // SAFETY: look-ups in the system caches; the relation is still there.
     let (ours, kind, persistence) = unsafe {
-        if statement.ours_go || pg_sys::get_extension_oid(c"spock".as_ptr(), true) == pg_sys::InvalidOid {
-            return;
-        }
         let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
         let ours = !schema.is_null() && CStr::from_ptr(schema) == c"spock";
         (ours, pg_sys::get_rel_relkind(relation) as u8, pg_sys::get_rel_persistence(relation) as u8)
@@ -157,9 +225,9 @@ unsafe fn relation_goes(relation: pg_sys::Oid) {
         return;
     }
     if let Some(on_drop) = ON_DROP.get()
-        && matches!(kind, b'r' | b'p')
+        && matches!(kind, b'r' | b'p' | b'S')
         && persistence != b't'
     {
-        on_drop(relation.to_u32(), statement.dependents);
+        on_drop(dropped, statement.dependents);
     }
 }

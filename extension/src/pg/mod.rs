@@ -22,6 +22,7 @@ pub mod heap;
 pub mod invalidation;
 pub mod latch;
 pub mod libpq;
+pub mod lock;
 pub mod memory;
 pub mod message;
 pub mod origin;

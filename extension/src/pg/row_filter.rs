@@ -122,6 +122,11 @@ impl RowFilter {
         }
     }
 
+    /// The stored form.
+    pub fn tree(&self) -> &str {
+        &self.0
+    }
+
     /// As a parameter of a statement.
     pub fn parameter(&self) -> DatumWithOid<'_> {
         // SAFETY: a pg_node_tree is stored as text is, and the text came from the server's own writer of expressions.

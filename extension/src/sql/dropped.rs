@@ -1,52 +1,78 @@
-//! A table is dropped: its memberships in replication sets are dependents as views on it would be.
+//! Something is dropped that a membership in a replication set needs: the member, a column, function, operator, type or
+//! collation of its row filter. Memberships are dependents as views on a table would be.
 
 use pgrx::PgSqlErrorCode;
 
+use crate::catalog::dependency::{self, Dependent};
 use crate::catalog::relations::{self, Relation};
-use crate::catalog::{repset, sync, topology};
+use crate::catalog::{repset, sequence, sync, topology};
 use crate::error::{OrRaise as _, Report};
 use crate::pg::authority::fires_replica_triggers;
-use crate::pg::drop_hook::Dependents;
+use crate::pg::drop_hook::{Class, Dependents, Dropped};
 use crate::pg::raise::{Level, log};
 
-/// Called before a table goes. Raises 2BP01 when it is in a set and the statement did not say CASCADE.
-pub fn before_drop(relation: u32, dependents: Dependents) {
-    check(relation, dependents).or_raise();
+/// Called before an object goes. Raises 2BP01 when a membership needs it and the statement did not say CASCADE.
+pub fn before_drop(dropped: Dropped, dependents: Dependents) {
+    check(dropped, dependents).or_raise();
 }
 
-fn check(relation: u32, dependents: Dependents) -> Result<(), Report> {
+fn check(dropped: Dropped, dependents: Dependents) -> Result<(), Report> {
     if topology::local_node()?.is_none() {
         return Ok(());
     }
-    let Some(table) = relations::relation(relation)? else {
-        return Ok(());
-    };
-    let sets = repset::sets_with(relation)?;
-    // What was decided on another node is carried out here.
-    if dependents == Dependents::Restrict && !fires_replica_triggers() && !sets.is_empty() {
-        return Err(refusal(&table, &sets));
+    let mut needing = dependency::dependents(dropped)?;
+    let whole = dropped.class == Class::Relation && dropped.part == 0;
+    let relation = if whole { relations::relation(dropped.object)? } else { None };
+    if let Some(relation) = &relation {
+        needing.extend(unrecorded(relation, &needing)?);
     }
-    for (set, name) in sets {
-        repset::delete_member(set, relation)?;
-        let message = format!("drop cascades to table {} membership in replication set {name}", table.qualified());
+    // What was decided on another node is carried out here.
+    if dependents == Dependents::Restrict && !fires_replica_triggers() && !needing.is_empty() {
+        return Err(refusal(dropped, &needing)?);
+    }
+    for dependent in needing {
+        if dependent.sequence {
+            sequence::delete_member(dependent.set, dependent.relation)?;
+        } else {
+            repset::delete_member(dependent.set, dependent.relation)?;
+        }
+        let message = format!("drop cascades to {}", membership(&dependent));
         log(Level::Notice, &Report::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message));
     }
-    if table.kind == 'r' {
+    if let Some(table) = relation.filter(|relation| relation.kind == 'r') {
         sync::forget_table(&table.schema, &table.name)?;
     }
     Ok(())
 }
 
-fn refusal(table: &Relation, sets: &[(u32, String)]) -> Report {
-    let name = table.qualified();
-    let lines: Vec<String> = sets
-        .iter()
-        .map(|(_, set)| format!("table {name} membership in replication set {set} depends on table {name}"))
-        .collect();
-    Report::new(
+/// Memberships of a relation that `spock.depend` does not know: rows that were written by hand.
+fn unrecorded(relation: &Relation, known: &[Dependent]) -> Result<Vec<Dependent>, Report> {
+    let sequence = relation.kind == 'S';
+    let sets = if sequence { sequence::sets_with(relation.oid)? } else { repset::sets_with(relation.oid)? };
+    let of = |(set, set_name): (u32, String)| Dependent {
+        set,
+        set_name,
+        relation: relation.oid,
+        sequence,
+        name: relation.qualified(),
+    };
+    let unknown = |set: u32| !known.iter().any(|dependent| dependent.set == set && dependent.relation == relation.oid);
+    Ok(sets.into_iter().filter(|(set, _)| unknown(*set)).map(of).collect())
+}
+
+fn membership(dependent: &Dependent) -> String {
+    let kind = if dependent.sequence { "sequence" } else { "table" };
+    format!("{kind} {} membership in replication set {}", dependent.name, dependent.set_name)
+}
+
+fn refusal(dropped: Dropped, needing: &[Dependent]) -> Result<Report, Report> {
+    let object = dependency::describe(dropped)?;
+    let lines: Vec<String> =
+        needing.iter().map(|dependent| format!("{} depends on {object}", membership(dependent))).collect();
+    Ok(Report::new(
         PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
-        format!("cannot drop table {name} because other objects depend on it"),
+        format!("cannot drop {object} because other objects depend on it"),
     )
     .detail(lines.join("\n"))
-    .hint("Use DROP ... CASCADE to drop the dependent objects too.")
+    .hint("Use DROP ... CASCADE to drop the dependent objects too."))
 }

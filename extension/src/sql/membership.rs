@@ -18,11 +18,11 @@ use crate::pg::raise::warn;
 use crate::pg::row_filter::RowFilter;
 use crate::sql::repset::require_identity;
 
-fn null_parameter(what: &str) -> Report {
+pub(super) fn null_parameter(what: &str) -> Report {
     Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, format!("{what} must not be null"))
 }
 
-fn no_such_relation(oid: u32) -> Report {
+pub(super) fn no_such_relation(oid: u32) -> Report {
     Report::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, format!("relation with OID {oid} does not exist"))
 }
 
@@ -73,7 +73,7 @@ pub fn add_table(call: &Call) -> Result<Answer, Report> {
 
 /// The filter for one table. The server's message about it names the table; its position would point into the caller's
 /// statement, where the filter is a string.
-fn parse_filter(text: &str, table: &Relation) -> Result<RowFilter, Report> {
+pub(super) fn parse_filter(text: &str, table: &Relation) -> Result<RowFilter, Report> {
     match attempt_nested(|| RowFilter::parse(text, table.oid)) {
         Ok(parsed) => parsed,
         Err(caught) => {
@@ -135,23 +135,35 @@ fn check_columns(table: &Relation, wanted: Vec<String>, set: &RepSet) -> Result<
     Ok(wanted)
 }
 
-/// Whether a relation may be in a set at all.
-fn check_table(table: &Relation, set: &RepSet) -> Result<(), Report> {
-    let refuse = |why: String| {
-        Report::new(
-            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("relation \"{}\" cannot be in replication set \"{}\"", table.qualified(), set.name),
-        )
-        .detail(why)
-    };
+fn refuse(relation: &Relation, set: &str, why: String) -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("relation \"{}\" cannot be in replication set \"{set}\"", relation.qualified()),
+    )
+    .detail(why)
+}
+
+/// Whether a table may be in a set.
+pub(super) fn check_table(table: &Relation, set: &RepSet) -> Result<(), Report> {
     if !matches!(table.kind, 'r' | 'p') {
-        return Err(refuse("Only tables can be replicated.".to_owned()));
+        return Err(refuse(table, &set.name, "Only tables can be replicated.".to_owned()));
     }
+    check_member(table, &set.name)?;
+    if set.actions.needs_identity() {
+        require_identity(table, &set.name)?;
+    }
+    Ok(())
+}
+
+/// What holds for members of every kind: permanent, of a user, not reserved.
+pub(super) fn check_member(table: &Relation, set: &str) -> Result<(), Report> {
+    let refuse = |why: String| refuse(table, set, why);
+    let kind = if table.kind == 'S' { "sequences" } else { "tables" };
     if !table.permanent {
-        return Err(refuse("Temporary and unlogged tables cannot be replicated.".to_owned()));
+        return Err(refuse(format!("Temporary and unlogged {kind} cannot be replicated.")));
     }
     if table.is_system() {
-        return Err(refuse("Tables of the server itself cannot be replicated.".to_owned()));
+        return Err(refuse(format!("The server's own {kind} cannot be replicated.")));
     }
     if relations::is_blocked("schema", &table.schema)? {
         return Err(refuse(format!(
@@ -165,9 +177,6 @@ fn check_table(table: &Relation, set: &RepSet) -> Result<(), Report> {
         return Err(refuse(format!(
             "Extension \"{extension}\" is kept out of replication sets (spock.reserved_object)."
         )));
-    }
-    if set.actions.needs_identity() {
-        require_identity(table, &set.name)?;
     }
     Ok(())
 }

@@ -11,8 +11,10 @@ pub mod dropped;
 mod marker;
 mod membership;
 mod node;
+mod partition;
 mod provider;
 mod repset;
+mod sequence;
 mod status;
 mod subscription;
 
@@ -37,6 +39,12 @@ crate::sql_functions! {
     spock_replication_set_add_table => membership::add_table,
     spock_replication_set_add_all_tables => membership::add_all_tables,
     spock_replication_set_remove_table => membership::remove_table,
+    spock_replication_set_add_partition => partition::add,
+    spock_replication_set_remove_partition => partition::remove,
+    spock_replication_set_add_sequence => sequence::add_sequence,
+    spock_replication_set_add_all_sequences => sequence::add_all_sequences,
+    spock_replication_set_remove_sequence => sequence::remove_sequence,
+    spock_synchronize_sequence => sequence::synchronize,
     spock_show_repset_table_info => membership::show_table,
     spock_create_subscription => subscription::create,
     spock_drop_subscription => subscription::drop,

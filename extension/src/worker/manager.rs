@@ -5,7 +5,8 @@
 //!    ends, and every few seconds anyway.
 //! 2. The catalogs are read under the lock on `spock.local_node` that every change of subscriptions takes, so that no
 //!    worker is started from a row that a transaction is just changing. Nothing else happens while the lock is held.
-//! 3. Without extension or local node nothing of this database runs: workers are ended and the manager leaves.
+//! 3. The pass over sequences is a transaction of its own; what fails in it is logged and tried again at the next.
+//! 4. Without extension or local node nothing of this database runs: workers are ended and the manager leaves.
 
 use crate::catalog::topology;
 use crate::error::Report;
@@ -14,12 +15,13 @@ use crate::pg::latch;
 use crate::pg::process;
 use crate::pg::raise::{self, Level};
 use crate::pg::scope::Txn;
+use crate::sequences;
 use crate::settings;
 use crate::worker::keeper::{Keeper, Wanted};
 use crate::worker::registry::{self, Ended, Role, Ticket, WorkerStatus};
 use pgrx::PgSqlErrorCode;
 use spock_core::types::SubId;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The catalogs are read at least this often: a prepared transaction announces nothing.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
@@ -27,6 +29,10 @@ const LOOK_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// How long to wait for a lock on our catalogs. Below the server's default `deadlock_timeout`: when a command such as DROP
 /// EXTENSION and this process want each other's tables, this process steps back and the command goes on.
 const LOCK_WAIT_MAX: &str = "300ms";
+/// How often sequences in replication sets are looked at. An announcement runs 1000 values or more ahead of use.
+const SEQUENCE_PASS_INTERVAL: Duration = Duration::from_secs(5);
+/// The same, while a sequence is used faster than its announcements grow.
+const SEQUENCE_PASS_INTERVAL_BUSY: Duration = Duration::from_secs(1);
 /// Pause after stepping back.
 const STEP_BACK: Duration = Duration::from_millis(200);
 
@@ -62,6 +68,7 @@ struct Wishes {
 
 fn run(database: u32) -> Result<(), Report> {
     let mut keeper = Keeper::new(Role::Apply, usize::MAX);
+    let mut sequence_pass_due = Instant::now();
     loop {
         latch::reload_if_asked();
         let read = match attempt(read_wishes) {
@@ -95,7 +102,34 @@ fn run(database: u32) -> Result<(), Report> {
         let longest =
             LOOK_AGAIN_MAX.min(Duration::from_millis(u64::from(settings::restart_delay_default_ms().max(100))));
         let pause = keeper.keep(&wanted, &records, longest);
-        latch::wait(pause);
+        if sequence_pass_due <= Instant::now() {
+            sequence_pass_due = Instant::now() + pass_over_sequences();
+        }
+        latch::wait(pause.min(sequence_pass_due.saturating_duration_since(Instant::now())));
+    }
+}
+
+/// Tells subscribers of sequences that have moved on. Returns when to look again.
+fn pass_over_sequences() -> Duration {
+    let looked = attempt(|| {
+        let txn = Txn::begin();
+        let soon = sequences::pass()?;
+        txn.commit();
+        Ok(soon)
+    });
+    match looked {
+        Ok(Ok(true)) => SEQUENCE_PASS_INTERVAL_BUSY,
+        Ok(Ok(false)) => SEQUENCE_PASS_INTERVAL,
+        Ok(Err(report)) => {
+            raise::log(Level::Warning, &report);
+            SEQUENCE_PASS_INTERVAL
+        }
+        Err(caught) => {
+            if caught.report.code != PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE {
+                raise::log(Level::Warning, &caught.report);
+            }
+            SEQUENCE_PASS_INTERVAL
+        }
     }
 }
 

@@ -28,8 +28,11 @@ macro_rules! scripts {
 }
 
 scripts! {
+    dependency
     install
+    membership
     node
     replication_set
+    sequences
     subscription
 }
