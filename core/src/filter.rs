@@ -110,6 +110,18 @@ impl TablePolicy {
     }
 }
 
+/// What is sent for an UPDATE of a table that goes out only in part. `before`: the client has the old row, as far as that can
+/// be told; `now`: it is to have the new one. `None`: nothing. As native publications do, except that an action which no set
+/// replicates is not made up: a row that comes in is then an UPDATE, one that leaves stays.
+pub const fn crossing(before: Option<bool>, now: bool, sent: Actions) -> Option<Action> {
+    match (before, now) {
+        (Some(false), true) if sent.insert => Some(Action::Insert),
+        (_, true) => Some(Action::Update),
+        (Some(true), false) if sent.delete => Some(Action::Delete),
+        (_, false) => None,
+    }
+}
+
 /// Whether a row of `spock.queue` goes to a peer with these sets. `None` as its sets: everybody.
 pub fn sends_queue_row<S: AsRef<str>>(row_sets: Option<&[S]>, peer_sets: &[String]) -> bool {
     row_sets.is_none_or(|sets| sets.iter().any(|set| peer_sets.iter().any(|peer| peer == set.as_ref())))
@@ -150,6 +162,25 @@ mod tests {
         assert_eq!(whole.map(|policy| policy.columns), Some(None), "one membership without a list means all columns");
         for action in [Action::Insert, Action::Update, Action::Delete, Action::Truncate] {
             assert_eq!(Actions { insert: true, ..Actions::default() }.contains(action), action == Action::Insert);
+        }
+    }
+
+    #[test]
+    fn updates_cross_row_filters() {
+        let all = Actions { insert: true, update: true, delete: true, truncate: true };
+        let updates = Actions { update: true, ..Actions::default() };
+        let cases = [
+            ("stays in", Some(true), true, all, Some(Action::Update)),
+            ("comes in", Some(false), true, all, Some(Action::Insert)),
+            ("leaves", Some(true), false, all, Some(Action::Delete)),
+            ("stays out", Some(false), false, all, None),
+            ("is in, from where is not known", None, true, all, Some(Action::Update)),
+            ("is out, from where is not known", None, false, all, None),
+            ("comes in where inserts are not sent", Some(false), true, updates, Some(Action::Update)),
+            ("leaves where deletes are not sent", Some(true), false, updates, None),
+        ];
+        for (name, before, now, sent, want) in cases {
+            assert_eq!(crossing(before, now, sent), want, "{name}");
         }
     }
 

@@ -21,6 +21,7 @@ use crate::pg::decoding::{
 };
 use crate::pg::raise;
 use crate::pg::types::RowBuffer;
+use crate::pg::whole_row::Completed;
 use pgrx::PgSqlErrorCode;
 use spock_core::filter::{Action, Actions};
 use spock_core::types::OriginId;
@@ -219,12 +220,27 @@ impl Publisher {
             return Ok(());
         }
         // A row without identity: nobody could find it.
-        let Some(row) = change.new.or(change.old) else { return Ok(()) };
-        self.announce(stream, txn)?;
-        if self.repairing || !self.tables.entry(change.table).wants(action(change.kind), row) {
+        if change.new.or(change.old).is_none() {
             return Ok(());
         }
-        self.send_row(stream, change)
+        self.announce(stream, txn)?;
+        if self.repairing {
+            return Ok(());
+        }
+        if self.tables.entry(change.table).takes_all(action(change.kind)) {
+            return self.send_row(stream, change);
+        }
+        self.filtered_row(stream, change)
+    }
+
+    /// A row of a table that goes out only in part.
+    fn filtered_row(&mut self, stream: &mut Stream<'_>, change: RowChange<'_>) -> Result<(), Report> {
+        let completed = change.new.zip(change.old).and_then(|(new, old)| Completed::of(new, old, change.table));
+        let new = completed.as_ref().map(Completed::row).or(change.new);
+        match self.tables.entry(change.table).filtered(RowChange { new, ..change }) {
+            Some(change) => self.send_row(stream, change),
+            None => Ok(()),
+        }
     }
 
     fn send_row(&mut self, stream: &mut Stream<'_>, change: RowChange<'_>) -> Result<(), Report> {

@@ -9,13 +9,16 @@
 
 use super::format::{self, Granted};
 use super::sets::{CATALOG_SCHEMA, Publication, QUEUE, REPLICATION_SET, Sets};
-use crate::pg::decoding::{TableRef, TupleRef};
+use crate::pg::decoding::{RowChange, TableRef, TupleRef};
 use crate::pg::invalidation::{self, Changed};
 use crate::pg::memory::OwnedContext;
 use crate::pg::predicate::Predicate;
 use crate::pg::types::{ColumnCodec, TypeFacts};
-use spock_core::filter::{Action, Actions, Membership, TablePolicy};
+use crate::pg::whole_row::is_whole;
+use spock_core::expression::{Reference, references};
+use spock_core::filter::{Action, Actions, Membership, TablePolicy, crossing};
 use spock_core::types::{RelId, TypeOid};
+use spock_core::wire::row::RowKind;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 
@@ -61,6 +64,19 @@ struct RowRule {
     actions: Actions,
     /// `None`: every row.
     predicate: Option<Predicate>,
+    /// What WAL has of an old row is enough to ask the predicate about it.
+    knows_old: bool,
+}
+
+impl RowRule {
+    /// Whether the set wants the row. `None`: it cannot be told.
+    fn wants(&mut self, row: TupleRef<'_>) -> Option<bool> {
+        self.predicate.as_mut().map_or(Some(true), |predicate| predicate.holds(row))
+    }
+
+    fn wanted_before(&mut self, old: TupleRef<'_>) -> Option<bool> {
+        if self.knows_old { self.wants(old) } else { None }
+    }
 }
 
 /// One table of the session.
@@ -87,12 +103,47 @@ impl Table {
         self.actions.contains(action)
     }
 
-    /// Whether some set that replicates this kind of change wants this row. A set without a filter wants every row.
-    pub fn wants(&mut self, action: Action, row: TupleRef<'_>) -> bool {
+    /// Whether some set replicates this kind of change for every row, so that no filter is to be asked.
+    pub fn takes_all(&self, action: Action) -> bool {
         self.unfiltered.contains(action)
-            || self.rules.iter_mut().any(|rule| {
-                rule.actions.contains(action) && rule.predicate.as_mut().is_none_or(|predicate| predicate.holds(row))
-            })
+    }
+
+    /// What the row filters make of a change: `None`, or what is sent. An UPDATE that crosses them is an INSERT or a DELETE.
+    pub fn filtered<'t>(&mut self, change: RowChange<'t>) -> Option<RowChange<'t>> {
+        let RowChange { kind, table, old, new } = change;
+        match kind {
+            RowKind::Insert => (self.ask(Action::Insert, |rule| rule.wants(new?)) == Some(true)).then_some(change),
+            // What cannot be told is sent: a row that the client does not have is not deleted there.
+            RowKind::Delete => {
+                (self.ask(Action::Delete, |rule| rule.wanted_before(old?)) != Some(false)).then_some(change)
+            }
+            RowKind::Update => {
+                let row = new?;
+                let before = old.and_then(|old| self.ask(Action::Update, |rule| rule.wanted_before(old)));
+                // A value that is not in WAL did not change, so a row that was not wanted before is not wanted now.
+                let now = self.ask(Action::Update, |rule| rule.wants(row)).unwrap_or(before != Some(false));
+                match crossing(before, now, self.actions)? {
+                    Action::Insert if is_whole(row, table) => {
+                        Some(RowChange { kind: RowKind::Insert, table, old: None, new })
+                    }
+                    Action::Delete => Some(RowChange { kind: RowKind::Delete, table, old, new: None }),
+                    _ => Some(change),
+                }
+            }
+        }
+    }
+
+    /// Any rule that replicates `action` and says yes; `Some(false)` only if all of them say no.
+    fn ask(&mut self, action: Action, mut of: impl FnMut(&mut RowRule) -> Option<bool>) -> Option<bool> {
+        let mut answer = Some(false);
+        for rule in self.rules.iter_mut().filter(|rule| rule.actions.contains(action)) {
+            match of(rule) {
+                Some(true) => return Some(true),
+                Some(false) => {}
+                None => answer = None,
+            }
+        }
+        answer
     }
 }
 
@@ -233,15 +284,33 @@ impl Table {
         };
         self.actions = policy.actions;
         self.columns = travelling_columns(table, policy.columns.as_ref(), granted, self.home);
+        let (identity, whole) = (table.identity_columns(), table.old_rows_are_whole());
         for publication in publications {
             let actions = publication.membership.actions;
-            let predicate = publication.row_filter.as_deref().map(|tree| Predicate::compile(tree, table, self.home));
-            if predicate.is_none() {
+            let Some(tree) = publication.row_filter.as_deref() else {
                 self.unfiltered = self.unfiltered.union(actions);
-            }
-            self.rules.push(RowRule { actions, predicate });
+                self.rules.push(RowRule { actions, predicate: None, knows_old: true });
+                continue;
+            };
+            let read = columns_read(tree, table);
+            let predicate = Some(Predicate::compile(tree, &read, table, self.home));
+            let knows_old = whole || read.iter().all(|number| identity.contains(number));
+            self.rules.push(RowRule { actions, predicate, knows_old });
         }
     }
+}
+
+/// Numbers of the columns that a stored expression over the table reads.
+fn columns_read(tree: &str, table: TableRef<'_>) -> Vec<u16> {
+    let found = references(tree);
+    if found.contains(&Reference::WholeRow) {
+        return table.attributes().into_iter().map(|attribute| attribute.number).collect();
+    }
+    let number = |reference: &Reference| match reference {
+        Reference::Column(number) => u16::try_from(*number).ok(),
+        _ => None,
+    };
+    found.iter().filter_map(number).collect()
 }
 
 /// The columns that travel: those listed, or all. Generated columns never do, each node computes its own.

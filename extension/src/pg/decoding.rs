@@ -183,6 +183,18 @@ impl<'t> TableRef<'t> {
         columns
     }
 
+    /// Whether WAL has all of an old row (REPLICA IDENTITY FULL), not only its identity.
+    pub fn old_rows_are_whole(self) -> bool {
+        // SAFETY: the relation is open.
+        unsafe { (*(*self.raw).rd_rel).relreplident as u8 == pg_sys::REPLICA_IDENTITY_FULL }
+    }
+
+    /// Whether the column at this position, from 0, has a type of variable length that can be stored out of line.
+    pub(super) fn is_varlena(self, at: usize) -> bool {
+        // SAFETY: callers stay below the number of attributes of the open relation.
+        unsafe { (*compat::attribute(self.descriptor(), at)).attlen == -1 }
+    }
+
     /// Number of columns, with the dropped ones.
     pub(super) fn width(self) -> usize {
         // SAFETY: the relation is open.
@@ -209,6 +221,11 @@ pub struct TupleRef<'t> {
 impl TupleRef<'_> {
     fn view(raw: pg_sys::HeapTuple) -> Option<Self> {
         (!raw.is_null()).then_some(Self { raw, callback: PhantomData })
+    }
+
+    /// A view of a row that somebody else keeps for as long as the view lives.
+    pub(super) fn borrowed(raw: pg_sys::HeapTuple) -> Self {
+        Self { raw, callback: PhantomData }
     }
 
     pub(super) fn raw(self) -> pg_sys::HeapTuple {

@@ -40,4 +40,5 @@ pub mod session;
 pub mod shmem;
 pub mod tuple;
 pub mod types;
+pub mod whole_row;
 pub mod worker_main;

@@ -3,11 +3,13 @@
 //! # Invariants
 //! 1. Everything it keeps lives in the context given at [`Predicate::compile`]; the owner forgets the predicate before it
 //!    deletes that context.
-//! 2. Asking leaves the memory context and the stack of snapshots as they were.
+//! 2. A value that did not change and is stored out of line is not looked at: the table as it is now may have lost it.
+//! 3. Asking leaves the memory context and the stack of snapshots as they were.
 
 use super::compat::decoding as compat;
 use super::decoding::{TableRef, TupleRef};
 use super::memory::OwnedContext;
+use super::types::is_on_disk;
 use pgrx::pg_sys;
 use std::ffi::CString;
 
@@ -16,6 +18,8 @@ pub struct Predicate {
     state: *mut pg_sys::ExprState,
     context: *mut pg_sys::ExprContext,
     slot: *mut pg_sys::TupleTableSlot,
+    /// Columns that it reads and whose values can be stored out of line, by number.
+    out_of_line: Vec<u16>,
 }
 
 /// The snapshot of the transaction that is being decoded, active while an expression runs: functions may ask for one, and
@@ -42,8 +46,16 @@ impl Drop for DecodingSnapshot {
 }
 
 impl Predicate {
-    /// Compiles a serialized expression (`pg_node_tree`) over `table` (range table entry 1) that yields a boolean.
-    pub fn compile(node_tree: &str, table: TableRef<'_>, home: OwnedContext) -> Self {
+    /// Compiles a serialized expression (`pg_node_tree`) over `table` (range table entry 1) that yields a boolean and reads
+    /// `columns`.
+    pub fn compile(node_tree: &str, columns: &[u16], table: TableRef<'_>, home: OwnedContext) -> Self {
+        let width = table.width();
+        let in_table = |number: &u16| (1..=width).contains(&usize::from(*number));
+        let out_of_line: Vec<u16> = columns
+            .iter()
+            .copied()
+            .filter(|number| in_table(number) && table.is_varlena(usize::from(*number) - 1))
+            .collect();
         let text = CString::new(node_tree).unwrap_or_default();
         let _snapshot = DecodingSnapshot::push();
         let _scope = home.enter();
@@ -57,12 +69,13 @@ impl Predicate {
             let context = pg_sys::MakePerTupleExprContext(estate);
             let descriptor = pg_sys::CreateTupleDescCopyConstr(table.descriptor());
             let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &raw const pg_sys::TTSOpsHeapTuple);
-            Self { state, context, slot }
+            Self { state, context, slot, out_of_line }
         }
     }
 
-    /// Whether the expression is true for this row; NULL is not true. Errors of the expression are raised.
-    pub fn holds(&mut self, tuple: TupleRef<'_>) -> bool {
+    /// Whether the expression is true for this row; NULL is not true. `None`: WAL lacks a value that it needs. Errors of the
+    /// expression are raised.
+    pub fn holds(&mut self, tuple: TupleRef<'_>) -> Option<bool> {
         let _snapshot = DecodingSnapshot::push();
         let mut null = true;
         // SAFETY: all three live in the predicate's context; the tuple is a row of its table and outlives the call, after
@@ -70,10 +83,27 @@ impl Predicate {
         unsafe {
             pg_sys::MemoryContextReset((*self.context).ecxt_per_tuple_memory);
             pg_sys::ExecStoreHeapTuple(tuple.raw(), self.slot, false);
+            if self.out_of_line.iter().any(|&number| lacks(self.slot, number)) {
+                pg_sys::ExecClearTuple(self.slot);
+                return None;
+            }
             (*self.context).ecxt_scantuple = self.slot;
             let result = pg_sys::ExecEvalExprSwitchContext(self.state, self.context, &mut null);
             pg_sys::ExecClearTuple(self.slot);
-            !null && result.value() as u8 != 0
+            Some(!null && result.value() as u8 != 0)
         }
+    }
+}
+
+/// # Safety
+/// `slot` holds a row of a table that has a column of that number, of a type of variable length.
+unsafe fn lacks(slot: *mut pg_sys::TupleTableSlot, number: u16) -> bool {
+    let at = usize::from(number);
+    // SAFETY: asks for the values up to that column, which fills the arrays that far.
+    unsafe {
+        if usize::from((*slot).tts_nvalid.unsigned_abs()) < at {
+            pg_sys::slot_getsomeattrs_int(slot, number.into());
+        }
+        !*(*slot).tts_isnull.add(at - 1) && is_on_disk(*(*slot).tts_values.add(at - 1))
     }
 }

@@ -251,7 +251,7 @@ fn value_bytes(datum: pg_sys::Datum, length: u8) -> [u8; 8] {
 
 /// Whether a varlena is a pointer into a TOAST table.
 #[inline]
-fn is_on_disk(datum: pg_sys::Datum) -> bool {
+pub(super) fn is_on_disk(datum: pg_sys::Datum) -> bool {
     let value: *const pg_sys::varlena = datum.cast_mut_ptr();
     // SAFETY: a non-null varlena; reads its one or two header bytes.
     unsafe {

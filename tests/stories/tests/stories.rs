@@ -5,6 +5,7 @@ mod columns;
 mod conflicts;
 mod crash;
 mod errors;
+mod filters;
 mod golden;
 mod mesh;
 mod pause;
