@@ -118,6 +118,8 @@ pub enum Command {
     Extension(command::extension::ExtensionArgs),
     /// Start two to five nodes, write to all of them at once, and compare
     Demo(command::demo::DemoArgs),
+    /// Compare the speed with that of the server's own logical replication
+    Bench(command::bench::BenchArgs),
     /// Run test suites; ends with `N passed, N failed, N skipped`
     Test(command::test::TestArgs),
     /// Check the rules that no linter knows

@@ -31,6 +31,7 @@ mod pins;
 mod say;
 mod server;
 mod server_suite;
+mod show;
 mod stamp;
 mod step;
 mod suites;
@@ -69,6 +70,7 @@ fn run(cli: Cli, say: Say) -> Result<()> {
         Command::Server(args) => args.run(&cx),
         Command::Extension(args) => args.run(&cx),
         Command::Demo(args) => args.run(&cx),
+        Command::Bench(args) => args.run(&cx),
         Command::Test(args) => args.run(&cx),
         Command::Tidy(args) => args.run(&cx),
         Command::Ci(args) => args.run(&cx),

@@ -31,6 +31,13 @@ pub fn run(node: &Node, clients: u32, seconds: u32) -> Result<Outcome, MeshError
     parse(&said).ok_or_else(|| MeshError::Unexpected(format!("pgbench printed no count:\n{said}")))
 }
 
+/// Runs `transactions` simple updates (an UPDATE of an account, an INSERT into the history) with one connection.
+pub fn run_simple_updates(node: &Node, transactions: u64) -> Result<(), MeshError> {
+    let mut command = node.prefix().command("pgbench");
+    command.args(["-n", "-N", "-M", "prepared", "-c", "1", "-t", &transactions.to_string()]);
+    process::output_of(command.args(address(node))).map(|_| ())
+}
+
 fn address(node: &Node) -> [String; 7] {
     let host = node.dir().display().to_string();
     ["-h".into(), host, "-p".into(), node.port().to_string(), "-U".into(), "postgres".into(), "postgres".into()]

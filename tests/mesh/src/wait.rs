@@ -12,6 +12,9 @@ const PAUSE_MS_MIN: u64 = 5;
 /// Longest pause between two probes: short against any deadline, long enough not to load the machine.
 const PAUSE_MS_MAX: u64 = 100;
 
+/// Pause between two probes where the time of the event itself is measured: well below what is measured.
+const CLOSE_PAUSE_MS: u64 = 2;
+
 /// A point in time after which waiting is a failure.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
@@ -54,9 +57,28 @@ pub enum Probe<T> {
 pub fn wait_until<T>(
     deadline: Deadline,
     what: &str,
+    probe: impl FnMut() -> Result<Probe<T>, MeshError>,
+) -> Result<T, MeshError> {
+    wait_between(PAUSE_MS_MIN, PAUSE_MS_MAX, deadline, what, probe)
+}
+
+/// As [`wait_until`], with short pauses: for measuring when something happens.
+pub fn wait_closely<T>(
+    deadline: Deadline,
+    what: &str,
+    probe: impl FnMut() -> Result<Probe<T>, MeshError>,
+) -> Result<T, MeshError> {
+    wait_between(CLOSE_PAUSE_MS, CLOSE_PAUSE_MS, deadline, what, probe)
+}
+
+fn wait_between<T>(
+    first_ms: u64,
+    longest_ms: u64,
+    deadline: Deadline,
+    what: &str,
     mut probe: impl FnMut() -> Result<Probe<T>, MeshError>,
 ) -> Result<T, MeshError> {
-    let mut pause_ms = PAUSE_MS_MIN;
+    let mut pause_ms = first_ms;
     loop {
         // Asked before the probe: something that became ready during the last pause still counts.
         let over = deadline.passed();
@@ -67,7 +89,7 @@ pub fn wait_until<T>(
             }
             Probe::NotYet(_) => {
                 thread::park_timeout(Duration::from_millis(pause_ms));
-                pause_ms = (pause_ms * 2).min(PAUSE_MS_MAX);
+                pause_ms = (pause_ms * 2).min(longest_ms);
             }
         }
     }

@@ -1,24 +1,15 @@
 //! `demo`: two to five nodes as a mesh under load, and whether they end equal.
 
-use std::sync::mpsc;
-use std::time::Duration;
-
 use spock_mesh::demo::{self, DemoOptions, DemoReport};
 
 use crate::args::ServerArgs;
-use crate::child::check_interrupt;
 use crate::command::build;
 use crate::cx::Cx;
 use crate::exit::{Failure, Result};
-use crate::major::{Kind, Major};
+use crate::major::Major;
 use crate::say::Event;
+use crate::show;
 use crate::target::Target;
-
-/// How often a running demo looks for Ctrl-C.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// How long an interrupted demo may take to stop its servers and remove their directory.
-const END_WITHIN: Duration = Duration::from_secs(15);
 
 /// Start a mesh, write to all nodes at once, compare.
 #[derive(Debug, clap::Args)]
@@ -60,39 +51,12 @@ impl DemoArgs {
         Ok(())
     }
 
-    /// Runs the demo in a thread of its own, so that Ctrl-C ends it: the servers die with this process.
     fn watch(&self, cx: &Cx, target: &Target, name: &str) -> Result<DemoReport> {
-        let progress = cx.say.begin(name, "");
-        let (lines, said) = mpsc::channel();
         let (prefix, nodes, seconds, keep) = (target.prefix(), self.nodes, self.seconds, self.keep);
-        let server_kind = match target.kind {
-            Kind::Patched => spock_mesh::ServerKind::Patched,
-            Kind::Stock => spock_mesh::ServerKind::Stock,
-        };
-        let running = std::thread::spawn(move || {
-            // A receiver that is gone means that the run was interrupted: nobody wants to know.
-            let say = |line: &str| drop(lines.send(line.to_owned()));
-            demo::run(&DemoOptions { prefix, nodes, seconds, keep, server_kind, progress: &say })
-        });
-        loop {
-            if let Err(interrupted) = check_interrupt() {
-                // Ctrl-C reached pgbench and the servers too: the demo is ending, and removes its directory.
-                while said.recv_timeout(END_WITHIN).is_ok() {}
-                return Err(interrupted);
-            }
-            match said.recv_timeout(LOOK_EVERY) {
-                Ok(line) => {
-                    progress.tail(&line);
-                    progress.remark(&line);
-                }
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        let report = running.join().map_err(|_| Failure::failed("the demo stopped in the middle", ""))?;
-        let report = report.map_err(|error| Failure::failed(format!("the demo failed: {error}"), ""))?;
-        progress.done();
-        Ok(report)
+        let server_kind = show::kind(target);
+        show::watch(cx, name, "the demo", move |progress| {
+            demo::run(&DemoOptions { prefix, nodes, seconds, keep, server_kind, progress })
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commands, one file each, in the order in which they build on each other.
 
+pub mod bench;
 pub mod build;
 pub mod ci;
 pub mod demo;
