@@ -67,7 +67,8 @@ const NEEDS: [Need; 25] = [
     need("patch", Probe::Program("patch"), "patch", "patch", Purpose::Server),
     need("bison", Probe::Program("bison"), "bison", "bison", Purpose::Server),
     need("flex", Probe::Program("flex"), "flex", "flex", Purpose::Server),
-    need("Perl", Probe::Program("perl"), "perl", "perl-core", Purpose::Server),
+    // A minimal system has the interpreter without its modules, which the server's build uses.
+    need("Perl", Probe::Perl("FindBin"), "perl", "perl-core", Purpose::Server),
     need("pkg-config", Probe::Program("pkg-config"), "pkg-config", "pkgconf-pkg-config", Purpose::Server),
     need("ICU", Probe::Header("unicode/ucol.h"), "libicu-dev", "libicu-devel", Purpose::Server),
     need("zlib", Probe::Header("zlib.h"), "zlib1g-dev", "zlib-devel", Purpose::Server),

@@ -103,8 +103,10 @@ fn columns_that_are_not_listed_stay_at_home() {
     let mesh = pair();
     mesh.everywhere("create table t (id int primary key, region text, note text default 'mine')");
     let n1 = mesh.node("n1");
-    n1.sql("select spock.repset_add_table('default', 't', columns := '{id,region}', row_filter := $$note <> 'secret'$$)")
-        .sql("insert into t values (1, 'eu', 'open'), (2, 'eu', 'secret')");
+    n1.sql(
+        "select spock.repset_add_table('default', 't', columns := '{id,region}', row_filter := $$note <> 'secret'$$)",
+    )
+    .sql("insert into t values (1, 'eu', 'open'), (2, 'eu', 'secret')");
     mesh.settle();
     mesh.node("n2").reads(ALL, "1|eu|mine");
     n1.sql("update t set region = 'us', note = 'other' where id = 1");
