@@ -317,6 +317,9 @@ AS 'MODULE_PATHNAME', 'spock_alter_subscription_remove_replication_set' LANGUAGE
 CREATE FUNCTION spock.sub_alter_skiplsn(subscription_name name, lsn pg_lsn) RETURNS boolean
 AS 'MODULE_PATHNAME', 'spock_alter_subscription_skip_lsn' LANGUAGE c VOLATILE STRICT;
 
+CREATE FUNCTION spock.sub_alter_options(subscription_name name, options jsonb) RETURNS boolean
+AS 'MODULE_PATHNAME', 'spock_alter_subscription_options' LANGUAGE c VOLATILE STRICT;
+
 CREATE FUNCTION spock.sub_show_status(subscription_name name DEFAULT NULL, OUT subscription_name text, OUT status text,
     OUT provider_node text, OUT provider_dsn text, OUT slot_name text, OUT replication_sets text[],
     OUT forward_origins text[]) RETURNS SETOF record

@@ -454,6 +454,34 @@ pub fn set_subscription_sets(id: SubId, sets: &[String]) -> Result<(), Report> {
     Ok(())
 }
 
+/// What `sub_alter_options` changes; `None` keeps what is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SubscriptionOptions {
+    /// Empty, or `all`.
+    pub forward_origins: Option<Vec<String>>,
+    /// An interval in the server's text form.
+    pub apply_delay: Option<String>,
+    /// Schemas that the initial copy leaves out.
+    pub skip_schemas: Option<Vec<String>>,
+}
+
+/// Changes what a subscription asks for. An `apply_delay` that is no interval is raised by the server.
+pub fn set_subscription_options(id: SubId, options: &SubscriptionOptions) -> Result<(), Report> {
+    if let Some(origins) = &options.forward_origins {
+        let sql = "UPDATE spock.subscription SET sub_forward_origins = $2 WHERE sub_id = $1::oid";
+        execute(sql, &[oid(id.get()), list(origins)])?;
+    }
+    if let Some(delay) = &options.apply_delay {
+        let sql = "UPDATE spock.subscription SET sub_apply_delay = $2::interval WHERE sub_id = $1::oid";
+        execute(sql, &[oid(id.get()), delay.as_str().into()])?;
+    }
+    if let Some(schemas) = &options.skip_schemas {
+        let sql = "UPDATE spock.subscription SET sub_skip_schema = $2 WHERE sub_id = $1::oid";
+        execute(sql, &[oid(id.get()), list(schemas)])?;
+    }
+    Ok(())
+}
+
 /// Sets the interface by which the provider is reached.
 pub fn set_subscription_interface(id: SubId, interface: u32) -> Result<(), Report> {
     execute(

@@ -11,6 +11,7 @@ pub mod dropped;
 mod marker;
 mod membership;
 mod node;
+mod options;
 mod partition;
 mod provider;
 mod repset;
@@ -54,6 +55,7 @@ crate::sql_functions! {
     spock_alter_subscription_add_replication_set => subscription::add_repset,
     spock_alter_subscription_remove_replication_set => subscription::remove_repset,
     spock_alter_subscription_skip_lsn => subscription::alter_skip_lsn,
+    spock_alter_subscription_options => options::alter,
     spock_gen_slot_name => subscription::gen_slot_name,
     spock_show_subscription_status => status::show_subscriptions,
     spock_show_subscription_worker => status::show_workers,

@@ -12,6 +12,7 @@ use spock_core::sync::{SyncKind, SyncState};
 use spock_core::types::SubId;
 
 use super::node::{checked_dsn, refuse_taken_id};
+use super::options::check_forward_origins;
 use super::provider::{self, Provider, ProviderSession};
 use super::{null_argument, required_name};
 use crate::catalog::sync;
@@ -25,7 +26,7 @@ use crate::pg::server;
 use crate::worker::registry::{Change, signal_at_commit, terminate_apply_and_wait};
 
 /// The only value of `forward_origins`.
-const FORWARD_ALL: &str = "all";
+pub(super) const FORWARD_ALL: &str = "all";
 
 /// The arguments of `sub_create`, checked as far as they can be without looking anywhere.
 struct Wish {
@@ -52,13 +53,7 @@ impl Wish {
             .hint("Restore a dump of the provider first, then subscribe with synchronize_structure and synchronize_data off."));
         }
         let forward_origins = names_of(call, 5, "forward_origins")?;
-        if let Some(other) = forward_origins.iter().find(|origin| *origin != FORWARD_ALL) {
-            return Err(Report::new(
-                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-                format!("forward_origins does not know \"{other}\""),
-            )
-            .hint("Use '{}' for the provider's own changes, or '{all}' for everything that arrives there."));
-        }
+        check_forward_origins(&forward_origins)?;
         Ok(Self {
             name,
             dsn,
@@ -116,7 +111,7 @@ fn refuse_duplicate(name: &str) -> Result<(), Report> {
 
 /// A node that gets the changes of others through one provider must not get them from those others, too: they would arrive
 /// twice and out of order. 55000.
-fn refuse_mixed_forwarding(local: &LocalNode, name: &str, forwards: bool) -> Result<(), Report> {
+pub(super) fn refuse_mixed_forwarding(local: &LocalNode, name: &str, forwards: bool) -> Result<(), Report> {
     let others = topology::subscriptions_of(local.node.id)?;
     let other = others
         .iter()

@@ -32,6 +32,7 @@ scripts! {
     install
     membership
     node
+    options
     replication_set
     sequences
     subscription
