@@ -1,8 +1,8 @@
 //! Subscriber: messages to rows. One worker, one stream, one remote transaction at a time.
 //!
 //! `start` gets to a running stream (slot, origin, options), `receive` turns frames into messages and answers the
-//! provider, `transaction` applies one remote transaction, `relmap` knows what a remote relation is here, `rows` writes
-//! one row, `version` tells which version a row has, `clock` keeps commit times causal, `recover` reacts to errors.
+//! provider, `transaction` applies one remote transaction, `relmap` knows what a remote relation is here, `partitions`
+//! which partition a row goes to, `rows` writes one row, `version` tells which version a row has, `clock` keeps commit times causal, `recover` reacts to errors.
 //!
 //! # Invariants
 //! 1. The origin position never moves without the rows, nor the rows without it.
@@ -13,6 +13,7 @@
 //! Who runs a worker, and when it is started again (`worker`).
 
 mod clock;
+mod partitions;
 mod receive;
 mod recover;
 mod relmap;

@@ -6,9 +6,11 @@
 //! 2. A table is opened and locked once in each transaction, and closed before the transaction ends.
 //! 3. Columns that the provider sends must exist here; columns that only we have get their default.
 
+use super::partitions::Partitions;
 use crate::error::Report;
 use crate::pg::error_context::Subject;
 use crate::pg::heap::{Defaults, Target};
+use crate::pg::partition::partitions_exclusive;
 use crate::pg::relation::{Column, ColumnNumber, KeyIndex, Kind, LockMode, Table, TableId, Validity, watch};
 use crate::pg::search::ColumnEquality;
 use crate::pg::session::OwnerScope;
@@ -17,6 +19,7 @@ use crate::worker::progress::Counts;
 use pgrx::PgSqlErrorCode;
 use spock_core::types::{RelId, TypeOid};
 use spock_core::wire;
+use spock_core::wire::row::{RowKind, Tuple};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::rc::Rc;
@@ -33,7 +36,7 @@ pub struct RemoteColumn {
 }
 
 /// A relation as the provider described it last.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RemoteRelation {
     schema: CString,
     name: CString,
@@ -117,6 +120,8 @@ pub struct Entry {
     counts: Counts,
     /// As described by the provider.
     pub remote: RemoteRelation,
+    /// Where rows go when the table is partitioned here.
+    partitions: Option<Box<Partitions>>,
 }
 
 /// A relation that is open in this transaction.
@@ -145,7 +150,7 @@ impl RelMap {
     /// Takes a description, replacing an earlier one of that id.
     pub fn describe(&mut self, id: RelId, remote: RemoteRelation) {
         self.open.retain(|other| *other != id);
-        self.entries.insert(id, Entry { target: None, mapping: None, counts: Counts::default(), remote });
+        self.entries.insert(id, Entry::new(remote));
     }
 
     /// What the provider said about `id`.
@@ -153,38 +158,56 @@ impl RelMap {
         self.entries.get(&id).map(|entry| &entry.remote).ok_or_else(|| undescribed(id))
     }
 
-    /// The open table for `id`, with its mapping. Opens it if this transaction has not done so yet.
-    pub fn open(&mut self, id: RelId) -> Result<Opened<'_>, Report> {
-        let entry = self.entries.get_mut(&id).ok_or_else(|| undescribed(id))?;
-        if entry.target.is_none() {
-            let table = entry.find_table(LockMode::RowExclusive)?;
-            // Planning defaults and index expressions may run the owner's functions.
-            let _owner = OwnerScope::enter(&table);
-            let mapping = match entry.mapping.take() {
-                Some(mapping) if mapping.validity.holds() && mapping.table == table.id() => mapping,
-                _ => Mapping::build(&table, &entry.remote)?,
-            };
-            entry.target = Some(Target::prepare(table, mapping.key.as_ref(), &mapping.written, &mapping.defaults));
-            entry.mapping = Some(mapping);
-            self.open.push(id);
+    /// The open table for a change of `id`, with its mapping. Opens it if this transaction has not done so yet. `row`
+    /// is what says which partition the change is for: the key that is looked for, else the new row.
+    pub fn open(&mut self, id: RelId, kind: RowKind, row: &Tuple<'_>) -> Result<Opened<'_>, Report> {
+        let entry = self.enter(id)?;
+        if entry.target.is_some() {
+            return entry.opened();
         }
-        match (&mut entry.target, &mut entry.mapping) {
-            (Some(target), Some(mapping)) => {
-                Ok(Opened { target, mapping, counts: &mut entry.counts, remote: &entry.remote })
-            }
+        match (&mut entry.partitions, &mut entry.mapping) {
+            (Some(partitions), Some(mapping)) => partitions.open(mapping, &entry.remote, kind, row),
             _ => Err(undescribed(id)),
         }
+    }
+
+    /// Whether an UPDATE moves a row from one local partition to another. Opens the table.
+    pub fn changes_partition(&mut self, id: RelId, old: &Tuple<'_>, new: &Tuple<'_>) -> Result<bool, Report> {
+        let entry = self.enter(id)?;
+        let (Some(partitions), Some(mapping)) = (&mut entry.partitions, &mut entry.mapping) else { return Ok(false) };
+        if !partitions.is_open() {
+            return Ok(false);
+        }
+        Ok(partitions.find(mapping, &entry.remote, old)? != partitions.find(mapping, &entry.remote, new)?)
+    }
+
+    fn enter(&mut self, id: RelId) -> Result<&mut Entry, Report> {
+        let entry = self.entries.get_mut(&id).ok_or_else(|| undescribed(id))?;
+        if entry.target.is_none() && !entry.partitions.as_ref().is_some_and(|partitions| partitions.is_open()) {
+            let table = entry.find_table(LockMode::RowExclusive)?;
+            entry.prepare(table)?;
+            self.open.push(id);
+        }
+        Ok(entry)
     }
 
     /// Opens tables for TRUNCATE, alone in this process.
     pub fn open_exclusive(&mut self, ids: &[RelId]) -> Result<Vec<Table>, Report> {
         self.close_all();
-        ids.iter()
-            .map(|id| {
-                let entry = self.entries.get_mut(id).ok_or_else(|| undescribed(*id))?;
-                entry.find_table(LockMode::AccessExclusive)
-            })
-            .collect()
+        let mut tables: Vec<Table> = Vec::new();
+        for id in ids {
+            let entry = self.entries.get_mut(id).ok_or_else(|| undescribed(*id))?;
+            let table = entry.find_table(LockMode::AccessExclusive)?;
+            // Partitions that the provider does not have are emptied, too.
+            let below = if table.kind() == Kind::Partitioned { partitions_exclusive(&table) } else { Vec::new() };
+            let below = below.into_iter().filter_map(|leaf| Table::try_open(leaf, LockMode::AccessExclusive));
+            for table in std::iter::once(table).chain(below) {
+                if !tables.iter().any(|other| other.id() == table.id()) {
+                    tables.push(table);
+                }
+            }
+        }
+        Ok(tables)
     }
 
     /// Whether this transaction has opened `id`.
@@ -196,11 +219,7 @@ impl RelMap {
     pub fn close_all(&mut self) {
         for id in self.open.drain(..) {
             if let Some(entry) = self.entries.get_mut(&id) {
-                entry.target = None;
-                let counts = std::mem::take(&mut entry.counts);
-                if let Some(mapping) = &entry.mapping {
-                    self.counted.push((mapping.table, counts));
-                }
+                entry.close(&mut self.counted);
             }
         }
     }
@@ -219,6 +238,58 @@ fn undescribed(id: RelId) -> Report {
 }
 
 impl Entry {
+    /// Of which nothing is known but what the provider said.
+    pub fn new(remote: RemoteRelation) -> Self {
+        Self { target: None, mapping: None, counts: Counts::default(), remote, partitions: None }
+    }
+
+    /// Whether this transaction has opened a table for it.
+    pub fn is_open(&self) -> bool {
+        self.target.is_some()
+    }
+
+    /// Makes `table` ready for rows, or for finding their partitions.
+    pub fn prepare(&mut self, table: Table) -> Result<(), Report> {
+        // Planning defaults and index expressions may run the owner's functions.
+        let _owner = OwnerScope::enter(&table);
+        let mapping = match self.mapping.take() {
+            Some(mapping) if mapping.validity.holds() && mapping.table == table.id() => mapping,
+            _ => Mapping::build(&table, &self.remote)?,
+        };
+        if table.kind() == Kind::Partitioned {
+            self.partitions.get_or_insert_default().enter(table);
+        } else {
+            self.target = Some(Target::prepare(table, mapping.key.as_ref(), &mapping.written, &mapping.defaults));
+        }
+        self.mapping = Some(mapping);
+        Ok(())
+    }
+
+    /// What [`Entry::prepare`] made ready.
+    pub fn opened(&mut self) -> Result<Opened<'_>, Report> {
+        match (&mut self.target, &mut self.mapping) {
+            (Some(target), Some(mapping)) => {
+                Ok(Opened { target, mapping, counts: &mut self.counts, remote: &self.remote })
+            }
+            _ => Err(Report::new(
+                PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+                format!("cannot apply changes to {}, which is not a table", self.remote.subject.relation),
+            )),
+        }
+    }
+
+    /// Closes what this transaction has opened; adds its rows to `counted`.
+    pub fn close(&mut self, counted: &mut Vec<(TableId, Counts)>) {
+        self.target = None;
+        if let Some(partitions) = &mut self.partitions {
+            partitions.close(counted);
+        }
+        let counts = std::mem::take(&mut self.counts);
+        if let Some(mapping) = &self.mapping {
+            counted.push((mapping.table, counts));
+        }
+    }
+
     /// Opens the local table: by its oid while the mapping holds, else by name.
     fn find_table(&mut self, mode: LockMode) -> Result<Table, Report> {
         if let Some(mapping) = &self.mapping
@@ -237,12 +308,7 @@ impl Entry {
             .hint("Create the table here, then enable the subscription again: nothing is lost."));
         };
         match table.kind() {
-            Kind::Table => Ok(table),
-            Kind::Partitioned => Err(Report::new(
-                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                format!("cannot apply changes to partitioned table {}", subject.relation),
-            )
-            .hint("Rows must arrive under the name of a partition.")),
+            Kind::Table | Kind::Partitioned => Ok(table),
             Kind::Other => Err(Report::new(
                 PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
                 format!("cannot apply changes to {}, which is not a table", subject.relation),

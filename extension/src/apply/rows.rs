@@ -275,6 +275,16 @@ fn decode(
     }))
 }
 
+/// One value of a row, for who is not writing it. `name` is the column's, for the error. `None`: it was not sent.
+pub fn decode_value(
+    column: &mut MappedColumn,
+    value: &Datum<'_>,
+    memory: &crate::pg::tuple::OwnedContext,
+    name: &str,
+) -> Result<Option<Value>, Report> {
+    decode(column, value, memory).map_err(|cause| cause.report(name))
+}
+
 /// The slot that a conflict of this kind found the local row in.
 pub fn local_row<'t>(target: &'t Target, conflict: &Conflict) -> Option<&'t Slot> {
     conflict.local.is_some().then_some(&target.local)

@@ -30,10 +30,11 @@ use crate::pg::tuple::Slot;
 use crate::settings;
 use crate::worker::progress::Counts;
 use pgrx::PgSqlErrorCode;
+use spock_core::merge::{ConflictType, Resolution};
 use spock_core::types::{Lsn, NodeId, OriginId, PgTime, RelId};
 use spock_core::wire::Message;
 use spock_core::wire::control::{LogicalMessage, MESSAGE_PREFIX};
-use spock_core::wire::row::{RowKind, Truncate};
+use spock_core::wire::row::{Datum, RowKind, Truncate, Tuple};
 use spock_core::wire::txn::{Begin, Commit};
 use std::rc::Rc;
 
@@ -144,17 +145,26 @@ impl<'s> Applier<'s> {
             Message::CommitOrder(_) => {}
             Message::Relation(relation) => self.relations.describe(relation.id, RemoteRelation::new(relation)),
             Message::Insert(insert) => {
-                self.row(RowKind::Insert, insert.relation, |row, versions| row.insert(versions, &insert.new))?;
+                self.row(RowKind::Insert, insert.relation, &insert.new, |row, versions| {
+                    row.insert(versions, &insert.new)
+                })?;
             }
             Message::Update(update) => {
                 let old = update.old.map(|old| old.tuple());
-                self.row(RowKind::Update, update.relation, |row, versions| {
+                if let Some(old) = &old
+                    && self.changes_partition(update.relation, old, &update.new)?
+                {
+                    self.move_row(update.relation, old, &update.new)?;
+                    return Ok(Fed::Nothing);
+                }
+                let key = old.as_ref().unwrap_or(&update.new);
+                self.row(RowKind::Update, update.relation, key, |row, versions| {
                     row.update(versions, old.as_ref(), &update.new)
                 })?;
             }
             Message::Delete(delete) => {
                 let old = delete.old.tuple();
-                self.row(RowKind::Delete, delete.relation, |row, versions| row.delete(versions, &old))?;
+                self.row(RowKind::Delete, delete.relation, &old, |row, versions| row.delete(versions, &old))?;
             }
             Message::Truncate(command) => self.truncate(command)?,
             Message::Logical(message) => return self.logical(message),
@@ -243,6 +253,7 @@ impl<'s> Applier<'s> {
         &mut self,
         kind: RowKind,
         id: RelId,
+        key: &Tuple<'_>,
         apply: impl FnOnce(&mut Row<'_>, &mut Versions) -> Result<Option<Conflict>, Report>,
     ) -> Result<(), Report> {
         self.place.set_subject(Some(&self.relations.remote(id)?.subject));
@@ -259,7 +270,7 @@ impl<'s> Applier<'s> {
             // Looking up tables is the worker's own business, not the owner's.
             open.owner = None;
         }
-        let Opened { target, mapping, counts, remote } = self.relations.open(id)?;
+        let Opened { target, mapping, counts, remote } = self.relations.open(id, kind, key)?;
         if !open.owner.as_ref().is_some_and(|owner| owner.serves(target.table())) {
             open.owner = None;
             open.owner = OwnerScope::enter(target.table());
@@ -299,6 +310,42 @@ impl<'s> Applier<'s> {
             counts.conflicts += 1;
         }
         Ok(())
+    }
+
+    /// Whether an UPDATE moves a row between partitions that only we have.
+    fn changes_partition(&mut self, id: RelId, old: &Tuple<'_>, new: &Tuple<'_>) -> Result<bool, Report> {
+        if self.current.as_ref().is_some_and(|current| current.ignored) {
+            return Ok(false);
+        }
+        let open = self.relations.is_open(id);
+        if let Some(current) = &mut self.open()?.open
+            && !open
+        {
+            current.owner = None;
+        }
+        self.relations.changes_partition(id, old, new)
+    }
+
+    /// An UPDATE that moves a row to another partition: gone here, new there, and one conflict as for any UPDATE.
+    fn move_row(&mut self, id: RelId, old: &Tuple<'_>, new: &Tuple<'_>) -> Result<(), Report> {
+        if new.columns().any(|value| matches!(value, Datum::Unchanged)) {
+            return Err(Report::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                "an UPDATE moves a row to another partition here without sending all of its values",
+            )
+            .hint("Values stored out of line that do not change are not sent. Move the row here, then leave the transaction \
+                   out with spock.sub_alter_skiplsn."));
+        }
+        let mut stays = false;
+        self.row(RowKind::Delete, id, old, |row, versions| {
+            let deleted = row.delete(versions, old)?;
+            stays = deleted.is_some_and(|conflict| conflict.kind == ConflictType::DeleteExists);
+            Ok(deleted.map(as_update))
+        })?;
+        if stays {
+            return Ok(());
+        }
+        self.row(RowKind::Insert, id, new, |row, versions| row.insert(versions, new))
     }
 
     fn truncate(&mut self, command: &Truncate<'_>) -> Result<(), Report> {
@@ -385,6 +432,17 @@ impl<'s> Applier<'s> {
     /// Commit time of the transaction that has just begun and changed nothing yet, for `apply_delay`.
     pub fn begun_at(&self) -> Option<PgTime> {
         self.current.as_ref().filter(|current| current.origin.is_none()).map(|current| current.begin.committed_at)
+    }
+}
+
+/// The conflict of an UPDATE, from that of the DELETE which is its first half.
+fn as_update(deleted: Conflict) -> Conflict {
+    match deleted.kind {
+        ConflictType::DeleteMissing => Conflict::without_local(ConflictType::UpdateMissing, Resolution::ApplyRemote),
+        ConflictType::DeleteExists => {
+            Conflict { kind: ConflictType::UpdateOriginDiffers, outcome: Resolution::KeepLocal, ..deleted }
+        }
+        _ => Conflict { kind: ConflictType::UpdateOriginDiffers, ..deleted },
     }
 }
 

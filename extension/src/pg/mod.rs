@@ -26,6 +26,7 @@ pub mod lock;
 pub mod memory;
 pub mod message;
 pub mod origin;
+pub mod partition;
 pub mod platform;
 pub mod predicate;
 pub mod process;

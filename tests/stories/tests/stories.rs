@@ -1,5 +1,6 @@
 //! All stories. A file is a topic, a test is one behaviour, and its name says what is true afterwards.
 
+mod cascade;
 mod clock;
 mod columns;
 mod conflicts;
@@ -8,6 +9,8 @@ mod errors;
 mod filters;
 mod golden;
 mod mesh;
+mod options;
+mod partitions;
 mod pause;
 mod removal;
 mod requirements;

@@ -1,0 +1,96 @@
+//! Forwarding: a node that hands on what it got from others, without loops and without forgetting who wrote it.
+
+use spock_mesh::Mesh;
+
+const ALL: &str = "select * from t order by id";
+const WRITTEN: &str = "select (spock.xact_commit_timestamp_origin(xmin)).timestamp from t where id = 1";
+
+fn three() -> Mesh {
+    let mesh = Mesh::unjoined(["n1", "n2", "n3"]);
+    mesh.everywhere("create table t (id int primary key, what text)");
+    mesh.everywhere("select spock.repset_add_table('default', 't')");
+    mesh
+}
+
+fn settle_rounds(mesh: &Mesh) {
+    // Each round takes what is there one node further.
+    for _ in mesh.nodes() {
+        mesh.settle();
+    }
+}
+
+#[test]
+fn a_chain_hands_on_what_was_written_at_its_start() {
+    let mesh = three();
+    mesh.subscribe("n2", "n1", "").subscribe("n3", "n2", ", forward_origins := '{all}'");
+    let (n1, n2, n3) = (mesh.node("n1"), mesh.node("n2"), mesh.node("n3"));
+    n1.sql("insert into t values (1, 'one'), (2, 'two')").sql("update t set what = 'zwei' where id = 2");
+    n2.sql("insert into t values (3, 'from n2')");
+    settle_rounds(&mesh);
+    n1.reads(ALL, "1|one\n2|zwei");
+    n3.reads(ALL, "1|one\n2|zwei\n3|from n2");
+    // Whoever passed it on, the row is of the node and of the time where it was written.
+    let writer = n1.query_one("select node_id from spock.node_info()");
+    for node in [n2, n3] {
+        node.reads("select (spock.xact_commit_timestamp_origin(xmin)).roident from t where id = 1", &writer);
+        node.reads(WRITTEN, &n1.query_one(WRITTEN));
+    }
+    let passed_on_by = n2.query_one("select node_id from spock.node_info()");
+    n3.reads("select (spock.xact_commit_timestamp_origin(xmin)).roident from t where id = 3", &passed_on_by);
+    mesh.logs_hold_nothing_unexpected(&[]);
+}
+
+#[test]
+fn without_forwarding_nothing_is_handed_on() {
+    let mesh = three();
+    mesh.subscribe("n2", "n1", "").subscribe("n3", "n2", "");
+    mesh.node("n1").sql("insert into t values (1, 'one')");
+    mesh.settle();
+    mesh.node("n2").sql("insert into t values (2, 'two')");
+    settle_rounds(&mesh);
+    mesh.node("n3").reads(ALL, "2|two");
+}
+
+#[test]
+fn forwarding_is_switched_on_and_off() {
+    let mesh = three();
+    mesh.subscribe("n2", "n1", "").subscribe("n3", "n2", "");
+    let n3 = mesh.node("n3");
+    n3.sql(r#"select spock.sub_alter_options('sub_n2_n3', '{"forward_origins": ["all"]}')"#);
+    n3.reads("select forward_origins from spock.sub_show_status()", "{all}");
+    n3.comes_to_read("select status from spock.sub_show_status()", "replicating");
+    mesh.node("n1").sql("insert into t values (1, 'one')");
+    settle_rounds(&mesh);
+    n3.reads(ALL, "1|one");
+}
+
+#[test]
+fn a_ring_of_forwarding_nodes_ends_equal_and_does_not_turn_for_ever() {
+    let mesh = three();
+    for (subscriber, provider) in [("n2", "n1"), ("n3", "n2"), ("n1", "n3")] {
+        mesh.subscribe(subscriber, provider, ", forward_origins := '{all}'");
+    }
+    mesh.node("n1").sql("insert into t values (1, 'a')");
+    mesh.node("n2").sql("insert into t values (2, 'b')");
+    mesh.node("n3").sql("insert into t values (3, 'c')");
+    settle_rounds(&mesh);
+    mesh.every_node_reads(ALL, "1|a\n2|b\n3|c");
+    mesh.node("n2").sql("update t set what = what || '!'");
+    settle_rounds(&mesh);
+    mesh.every_node_reads(ALL, "1|a!\n2|b!\n3|c!");
+    // Every row came to each other node exactly once.
+    let applied = "select sum(n_tup_ins), sum(n_tup_upd) from spock.channel_summary_stats";
+    mesh.node("n1").reads(applied, "2|3");
+    mesh.node("n2").reads(applied, "2|0");
+    mesh.node("n3").reads(applied, "2|3");
+    mesh.logs_hold_nothing_unexpected(&[]);
+}
+
+#[test]
+fn a_forwarding_subscription_stands_alone() {
+    let mesh = three();
+    mesh.subscribe("n3", "n2", ", forward_origins := '{all}'");
+    let dsn = mesh.node("n1").dsn();
+    let error = mesh.node("n3").sql_error(&format!("select spock.sub_create('second', '{dsn}')"));
+    assert_eq!(error.code, "55000", "{error}");
+}
