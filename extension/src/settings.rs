@@ -5,6 +5,12 @@
 //!    would lose data (`spock.exception_behaviour`).
 //! 2. Only settings that do something in this release are defined, and a misspelt one is noticed: the prefix is reserved.
 
+mod applying;
+
+pub use applying::{
+    ChangeLogging, LogVerbosity, change_logging, check_all_unique_indexes, log_verbosity, output_delay_ms,
+};
+
 use pgrx::PgSqlErrorCode;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use std::ffi::CString;
@@ -163,6 +169,7 @@ pub fn maximum_clock_skew_ms() -> u32 {
 pub fn define() {
     define_conflicts();
     define_workers();
+    applying::define();
     GucRegistry::define_string_guc(
         c"spock.country",
         c"Country of this server, as spock.get_country() answers.",

@@ -12,6 +12,7 @@
 //! # Not here
 //! Who runs a worker, and when it is started again (`worker`).
 
+mod change_log;
 mod clock;
 mod partitions;
 mod receive;

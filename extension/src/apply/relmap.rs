@@ -11,6 +11,7 @@ use crate::error::Report;
 use crate::pg::error_context::Subject;
 use crate::pg::heap::{Defaults, Target};
 use crate::pg::partition::partitions_exclusive;
+use crate::pg::raise::{Level, debug};
 use crate::pg::relation::{Column, ColumnNumber, KeyIndex, Kind, LockMode, Table, TableId, Validity, watch};
 use crate::pg::search::ColumnEquality;
 use crate::pg::session::OwnerScope;
@@ -63,6 +64,11 @@ impl RemoteRelation {
             columns: columns.iter().map(|column| column.name.to_string_lossy().into_owned()).collect(),
         };
         Self { schema, name, columns, subject: Rc::new(subject) }
+    }
+
+    /// Schema and name, unquoted.
+    pub fn names(&self) -> (String, String) {
+        (self.schema.to_string_lossy().into_owned(), self.name.to_string_lossy().into_owned())
     }
 
     /// Whether it is the table of queued commands.
@@ -261,6 +267,7 @@ impl Entry {
         } else {
             self.target = Some(Target::prepare(table, mapping.key.as_ref(), &mapping.written, &mapping.defaults));
         }
+        debug(Level::Trace, || format!("opened {} for remote changes", self.remote.subject.relation));
         self.mapping = Some(mapping);
         Ok(())
     }

@@ -14,6 +14,7 @@ use crate::pg::error_context::Place;
 use crate::pg::heap::{Inserted, Target, Written};
 use crate::pg::search::Found;
 use crate::pg::tuple::{Slot, Value, ValueError};
+use crate::settings;
 use crate::worker::progress::Counts;
 use pgrx::PgSqlErrorCode;
 use spock_core::merge::{ConflictType, Resolution};
@@ -131,7 +132,7 @@ impl Row<'_> {
         let mut look = probe_first;
         let mut tries = 0;
         loop {
-            if look && self.find() == Found::Row {
+            if look && (self.find() == Found::Row || self.met_elsewhere(kind)) {
                 match self.resolve_update(versions, kind) {
                     Some(done) => return Ok(done),
                     None => continue,
@@ -145,6 +146,13 @@ impl Row<'_> {
             tries += 1;
             look = true;
         }
+    }
+
+    /// Whether an INSERT whose key is free meets a row in another unique index, if that is asked for.
+    fn met_elsewhere(&mut self, kind: ConflictType) -> bool {
+        kind == ConflictType::InsertExists
+            && settings::check_all_unique_indexes()
+            && self.target.find_by_other_unique() == Found::Row
     }
 
     /// `local` holds the row that is here, `remote` the row that came. Outer `None`: the row changed meanwhile.

@@ -10,6 +10,7 @@
 //! # Not here
 //! Who wins a conflict (`spock_core::merge`). Bytes (`spock_core::wire`). What to do after an error (`apply::recover`).
 
+use super::change_log;
 use super::clock;
 use super::relmap::{Opened, RelMap, RemoteRelation};
 use super::rows::{Row, local_row};
@@ -22,20 +23,20 @@ use crate::pg::error_context::Place;
 use crate::pg::heap::{next_command, truncate};
 use crate::pg::origin::{self, CommitPosition};
 use crate::pg::progress_wal;
-use crate::pg::raise::{Level, log};
+use crate::pg::raise::{Level, debug, log};
 use crate::pg::relation::TableId;
 use crate::pg::scope::{ActiveSnapshot, MemoryContext, Txn};
 use crate::pg::session::{self, OwnerScope};
 use crate::pg::tuple::Slot;
-use crate::settings;
+use crate::settings::{self, ChangeLogging};
 use crate::worker::progress::Counts;
 use pgrx::PgSqlErrorCode;
 use spock_core::merge::{ConflictType, Resolution};
-use spock_core::types::{Lsn, NodeId, OriginId, PgTime, RelId};
+use spock_core::types::{Lsn, NodeId, PgTime, RelId};
 use spock_core::wire::Message;
 use spock_core::wire::control::{LogicalMessage, MESSAGE_PREFIX};
 use spock_core::wire::row::{Datum, RowKind, Truncate, Tuple};
-use spock_core::wire::txn::{Begin, Commit};
+use spock_core::wire::txn::{Begin, Commit, Origin};
 use std::rc::Rc;
 
 /// What became of a remote transaction, for feedback and statistics.
@@ -67,11 +68,40 @@ struct Open {
     txn: Txn,
 }
 
+/// A row change as it came.
+pub struct Change<'m> {
+    /// What happened.
+    pub kind: RowKind,
+    /// In which of the provider's relations.
+    pub id: RelId,
+    /// The old row or its identity, if it came.
+    pub old: Option<&'m Tuple<'m>>,
+    /// The new row.
+    pub new: Option<&'m Tuple<'m>>,
+}
+
+impl<'m> Change<'m> {
+    fn insert(id: RelId, new: &'m Tuple<'m>) -> Self {
+        Self { kind: RowKind::Insert, id, old: None, new: Some(new) }
+    }
+
+    fn delete(id: RelId, old: &'m Tuple<'m>) -> Self {
+        Self { kind: RowKind::Delete, id, old: Some(old), new: None }
+    }
+
+    /// What says which row is meant: the old row, else the new one.
+    fn key(&self) -> Result<&'m Tuple<'m>, Report> {
+        self.old.or(self.new).ok_or_else(|| out_of_order("a change without a row"))
+    }
+}
+
 /// The remote transaction that is being applied.
 struct Current {
     begin: Begin,
     /// Where the changes were made.
     origin: Option<NodeId>,
+    /// Its name, if it is wanted for the change log and the provider told it.
+    origin_name: Option<String>,
     /// Nothing of it is applied: the user asked to leave it out, or it is our own.
     ignored: bool,
     open: Option<Open>,
@@ -140,14 +170,13 @@ impl<'s> Applier<'s> {
         match message {
             Message::Startup(_) => return Err(out_of_order("STARTUP")),
             Message::Begin(begin) => self.begin(*begin)?,
-            Message::Origin(origin) => self.origin_of(origin.id)?,
+            Message::Origin(origin) => self.origin_of(origin)?,
             // Our slots never form groups: there is no predecessor to wait for.
             Message::CommitOrder(_) => {}
             Message::Relation(relation) => self.relations.describe(relation.id, RemoteRelation::new(relation)),
             Message::Insert(insert) => {
-                self.row(RowKind::Insert, insert.relation, &insert.new, |row, versions| {
-                    row.insert(versions, &insert.new)
-                })?;
+                let change = Change::insert(insert.relation, &insert.new);
+                self.row(&change, |row, versions| row.insert(versions, &insert.new))?;
             }
             Message::Update(update) => {
                 let old = update.old.map(|old| old.tuple());
@@ -157,14 +186,14 @@ impl<'s> Applier<'s> {
                     self.move_row(update.relation, old, &update.new)?;
                     return Ok(Fed::Nothing);
                 }
-                let key = old.as_ref().unwrap_or(&update.new);
-                self.row(RowKind::Update, update.relation, key, |row, versions| {
-                    row.update(versions, old.as_ref(), &update.new)
-                })?;
+                let change =
+                    Change { kind: RowKind::Update, id: update.relation, old: old.as_ref(), new: Some(&update.new) };
+                self.row(&change, |row, versions| row.update(versions, old.as_ref(), &update.new))?;
             }
             Message::Delete(delete) => {
                 let old = delete.old.tuple();
-                self.row(RowKind::Delete, delete.relation, &old, |row, versions| row.delete(versions, &old))?;
+                let change = Change::delete(delete.relation, &old);
+                self.row(&change, |row, versions| row.delete(versions, &old))?;
             }
             Message::Truncate(command) => self.truncate(command)?,
             Message::Logical(message) => return self.logical(message),
@@ -206,7 +235,7 @@ impl<'s> Applier<'s> {
                 ),
             );
         }
-        self.current = Some(Current { begin, origin: None, ignored, open: None });
+        self.current = Some(Current { begin, origin: None, origin_name: None, ignored, open: None });
         Ok(())
     }
 
@@ -214,7 +243,8 @@ impl<'s> Applier<'s> {
         self.skip_lsn.is_some() && self.skip_lsn == begin.commit_lsn
     }
 
-    fn origin_of(&mut self, origin: OriginId) -> Result<(), Report> {
+    fn origin_of(&mut self, message: &Origin<'_>) -> Result<(), Report> {
+        let origin = message.id;
         // Zero would mean "written here" in commit data: a provider never sends it.
         let node = NodeId::new(u32::from(origin.0)).ok_or_else(|| out_of_order("ORIGIN 0"))?;
         let Some(current) = &mut self.current else { return Err(out_of_order("ORIGIN")) };
@@ -222,6 +252,9 @@ impl<'s> Applier<'s> {
             return Err(out_of_order("ORIGIN"));
         }
         current.origin = Some(node);
+        if settings::change_logging() != ChangeLogging::None {
+            current.origin_name = message.name.map(|name| String::from_utf8_lossy(name).into_owned());
+        }
         current.ignored |= origin.0 == self.local.node.id.wire();
         if !self.versions.knows(node) {
             let txn = Txn::begin();
@@ -251,11 +284,10 @@ impl<'s> Applier<'s> {
 
     fn row(
         &mut self,
-        kind: RowKind,
-        id: RelId,
-        key: &Tuple<'_>,
+        change: &Change<'_>,
         apply: impl FnOnce(&mut Row<'_>, &mut Versions) -> Result<Option<Conflict>, Report>,
     ) -> Result<(), Report> {
+        let Change { kind, id, .. } = *change;
         self.place.set_subject(Some(&self.relations.remote(id)?.subject));
         if self.current.as_ref().is_some_and(|current| current.ignored) {
             return Ok(());
@@ -270,7 +302,7 @@ impl<'s> Applier<'s> {
             // Looking up tables is the worker's own business, not the owner's.
             open.owner = None;
         }
-        let Opened { target, mapping, counts, remote } = self.relations.open(id, kind, key)?;
+        let Opened { target, mapping, counts, remote } = self.relations.open(id, kind, change.key()?)?;
         if !open.owner.as_ref().is_some_and(|owner| owner.serves(target.table())) {
             open.owner = None;
             open.owner = OwnerScope::enter(target.table());
@@ -285,6 +317,12 @@ impl<'s> Applier<'s> {
             RowKind::Insert => row.counts.inserted += 1,
             RowKind::Update => row.counts.updated += 1,
             RowKind::Delete => row.counts.deleted += 1,
+        }
+        let logging = settings::change_logging();
+        if logging != ChangeLogging::None && conflict.is_none_or(|conflict| conflict.outcome == Resolution::ApplyRemote)
+        {
+            let origin = current.origin_name.as_deref();
+            change_log::write(logging, change, (origin, current.begin.committed_at), remote, row.mapping)?;
         }
         let Some(conflict) = conflict else { return Ok(()) };
         // Casts to JSON may be the owner's functions, so the texts are made before the worker is itself again.
@@ -337,7 +375,7 @@ impl<'s> Applier<'s> {
                    out with spock.sub_alter_skiplsn."));
         }
         let mut stays = false;
-        self.row(RowKind::Delete, id, old, |row, versions| {
+        self.row(&Change::delete(id, old), |row, versions| {
             let deleted = row.delete(versions, old)?;
             stays = deleted.is_some_and(|conflict| conflict.kind == ConflictType::DeleteExists);
             Ok(deleted.map(as_update))
@@ -345,7 +383,7 @@ impl<'s> Applier<'s> {
         if stays {
             return Ok(());
         }
-        self.row(RowKind::Insert, id, new, |row, versions| row.insert(versions, new))
+        self.row(&Change::insert(id, new), |row, versions| row.insert(versions, new))
     }
 
     fn truncate(&mut self, command: &Truncate<'_>) -> Result<(), Report> {
@@ -386,6 +424,14 @@ impl<'s> Applier<'s> {
         }
         // A transaction that wrote nothing has no commit record: the position moves in memory.
         self.origin.advance(end);
+        debug(Level::Debug, || {
+            format!(
+                "subscription \"{}\" applied transaction {}, commit {}",
+                self.subscription.name,
+                self.place.xid.get(),
+                lsn_text(current.begin.commit_lsn)
+            )
+        });
         self.place.xid.set(0);
         self.place.commit_lsn.set(0);
         Ok(done)

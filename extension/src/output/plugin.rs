@@ -19,9 +19,10 @@ use crate::error::Report;
 use crate::pg::decoding::{
     LogicalMessage, PUBLISHER_REPORTS_PROGRESS, Publish, RowChange, Session, Stream, TableRef, Truncation, Txn,
 };
-use crate::pg::raise;
 use crate::pg::types::RowBuffer;
 use crate::pg::whole_row::Completed;
+use crate::pg::{latch, raise};
+use crate::settings;
 use pgrx::PgSqlErrorCode;
 use spock_core::filter::{Action, Actions};
 use spock_core::types::OriginId;
@@ -29,6 +30,7 @@ use spock_core::wire::control::{MESSAGE_PREFIX, Payload, PayloadError};
 use spock_core::wire::row::{Part, RowKind};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::time::{Duration, Instant};
 
 /// Where the sender does not look by itself, a keepalive chance per this many changes costs nothing measurable.
 const CHANGES_PER_PROGRESS: u32 = 100;
@@ -115,7 +117,12 @@ impl Publish for Publisher {
         let announced = core::mem::replace(&mut self.announced, false);
         self.repairing = false;
         stream.progress(!announced);
-        if announced { self.frame.commit(stream, txn) } else { Ok(()) }
+        if announced {
+            hold_back();
+            self.frame.commit(stream, txn)
+        } else {
+            Ok(())
+        }
     }
 
     fn message(
@@ -152,6 +159,18 @@ fn action(kind: RowKind) -> Action {
         RowKind::Insert => Action::Insert,
         RowKind::Update => Action::Update,
         RowKind::Delete => Action::Delete,
+    }
+}
+
+/// Waits as `spock.output_delay` asks: a test can look at a subscriber that has a transaction but not its end.
+fn hold_back() {
+    let due = Instant::now() + Duration::from_millis(settings::output_delay_ms().into());
+    loop {
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        latch::wait(left);
     }
 }
 

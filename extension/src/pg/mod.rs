@@ -41,5 +41,6 @@ pub mod session;
 pub mod shmem;
 pub mod tuple;
 pub mod types;
+pub mod unique;
 pub mod whole_row;
 pub mod worker_main;

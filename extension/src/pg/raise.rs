@@ -2,6 +2,7 @@
 //! context lines are still there.
 
 use crate::error::Report;
+use crate::settings::{self, LogVerbosity};
 use core::ffi::{c_char, c_int};
 use pgrx::pg_sys;
 use std::ffi::CString;
@@ -9,8 +10,10 @@ use std::ffi::CString;
 /// Where a message that is not an ERROR goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// Only with `log_min_messages` at debug1 or below.
+    /// Only with `log_min_messages` at debug1 or below, or with `spock.log_verbosity`.
     Debug,
+    /// The same for debug2.
+    Trace,
     /// Server log; administrators are interested.
     Log,
     /// Client.
@@ -22,7 +25,10 @@ pub enum Level {
 impl Level {
     fn raw(self) -> c_int {
         (match self {
+            Self::Debug if settings::log_verbosity() >= LogVerbosity::Debug1 => pg_sys::LOG,
             Self::Debug => pg_sys::DEBUG1,
+            Self::Trace if settings::log_verbosity() >= LogVerbosity::Debug2 => pg_sys::LOG,
+            Self::Trace => pg_sys::DEBUG2,
             Self::Log => pg_sys::LOG,
             Self::Notice => pg_sys::NOTICE,
             Self::Warning => pg_sys::WARNING,
@@ -78,6 +84,14 @@ pub fn raise(report: &Report) -> ! {
 /// Writes `report` at `level` and returns.
 pub fn log(level: Level, report: &Report) {
     emit(level.raw(), report);
+}
+
+/// Writes a debug message, if anybody wants it: only then `message` is made.
+pub fn debug(level: Level, message: impl FnOnce() -> String) {
+    // SAFETY: compares the level with settings.
+    if unsafe { pg_sys::message_level_is_interesting(level.raw()) } {
+        log(level, &Report::new(pgrx::PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message()));
+    }
 }
 
 /// Writes one line to the server log.

@@ -241,7 +241,7 @@ impl Table {
 
 /// # Safety
 /// `index` is open.
-unsafe fn read_key(index: pg_sys::Relation, oid: pg_sys::Oid) -> Option<KeyIndex> {
+pub(super) unsafe fn read_key(index: pg_sys::Relation, oid: pg_sys::Oid) -> Option<KeyIndex> {
     // SAFETY: an open index has its catalog rows, and arrays with one entry for each key column.
     unsafe {
         if (*(*index).rd_rel).relam.to_u32() != pg_sys::BTREE_AM_OID.to_u32() {

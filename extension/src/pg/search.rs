@@ -95,6 +95,12 @@ impl KeyScan {
         }
     }
 
+    /// The index that it searches.
+    pub(super) fn index_oid(&self) -> pg_sys::Oid {
+        // SAFETY: open as long as the search is.
+        unsafe { (*self.index).rd_id }
+    }
+
     /// Ends the search.
     ///
     /// # Safety

@@ -226,6 +226,21 @@ impl Decoder {
         }
     }
 
+    /// The text form of a value of this column; `None` for NULL.
+    pub fn output(&self, value: Value) -> Option<String> {
+        if value.null {
+            return None;
+        }
+        let mut function = pg_sys::InvalidOid;
+        let mut varlena = false;
+        // SAFETY: a non-null value of the column's type; the result is a C string in the current context.
+        unsafe {
+            pg_sys::getTypeOutputInfo(self.type_oid, &mut function, &mut varlena);
+            let text = pg_sys::OidOutputFunctionCall(function, value.datum);
+            Some(CStr::from_ptr(text).to_string_lossy().into_owned())
+        }
+    }
+
     /// Reads an image of the value as this kind of machine keeps it. Points into `bytes` where it can.
     pub fn internal(&self, bytes: &[u8]) -> Result<Value, ValueError> {
         if self.by_val {

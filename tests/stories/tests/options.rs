@@ -2,6 +2,7 @@
 
 use spock_mesh::Mesh;
 use spock_mesh::mesh::{MeshOptions, Stage};
+use spock_mesh::story::must;
 
 const STATUS: &str = "select status from spock.sub_show_status('sub_n1_n2')";
 
@@ -104,4 +105,103 @@ fn a_truncate_does_not_empty_a_table_that_only_the_subscriber_has() {
     n2.comes_to_read(STATUS, "replicating");
     mesh.settle();
     n2.reads("select (select count(*) from a), (select count(*) from mine)", "0|1");
+}
+
+#[test]
+fn applied_changes_are_logged_as_json_when_asked_for() {
+    let mesh = one_way("");
+    mesh.everywhere("create table \"T t\" (id int primary key, note text)");
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    n1.sql("select spock.repset_add_table('default', '\"T t\"')");
+    n1.sql("insert into \"T t\" values (1, 'not logged')");
+    mesh.settle();
+    must(n2.set("spock.apply_change_logging", "key_only"));
+    must(n2.reload());
+    n2.comes_to_read("show spock.apply_change_logging", "key_only");
+    // The worker reads the setting between two transactions: the first one after it may not be logged yet.
+    n1.sql("insert into \"T t\" values (2, 'first')");
+    mesh.settle();
+    n1.sql("insert into \"T t\" values (3, E'sec\"ret')").sql("delete from \"T t\" where id = 3");
+    mesh.settle();
+    n2.comes_to_log(
+        r#"spock apply change: {"action":"DELETE","schema":"public","table":"T t","origin":"n1","commit_ts":""#,
+    );
+    n2.comes_to_log(r#""pk":{"id":"3"}}"#);
+    assert!(!n2.log().contains("sec\\\"ret"), "only keys were asked for");
+    must(n2.set("spock.apply_change_logging", "verbose"));
+    must(n2.reload());
+    n2.comes_to_read("show spock.apply_change_logging", "verbose");
+    n1.sql("insert into \"T t\" values (4, 'x')");
+    mesh.settle();
+    n1.sql("update \"T t\" set id = 5, note = null where id = 4");
+    mesh.settle();
+    n2.comes_to_log(r#""pk":{"id":"5"},"old":{"id":"4","note":null},"new":{"id":"5","note":null}}"#);
+    assert!(!n2.log().contains("not logged"), "changes before the setting are not logged");
+}
+
+#[test]
+fn an_insert_meets_a_row_in_another_unique_index_only_when_asked_for() {
+    let mesh = one_way("");
+    mesh.everywhere("create table t (id int primary key, mail text unique, note text)");
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    n2.sql("insert into t values (1, 'a@b', 'here')");
+    n1.sql("select spock.repset_add_table('default', 't')").sql("insert into t values (2, 'a@b', 'there')");
+    n2.comes_to_read(STATUS, "disabled");
+    n2.reads("select * from t", "1|a@b|here");
+    must(n2.set("spock.check_all_uc_indexes", "on"));
+    must(n2.reload());
+    n2.comes_to_read("show spock.check_all_uc_indexes", "on");
+    n2.sql("select spock.sub_enable('sub_n1_n2')");
+    n2.comes_to_read(STATUS, "replicating");
+    mesh.settle();
+    n2.reads("select * from t", "2|a@b|there");
+    n1.sql("insert into t values (3, null, 'x'), (4, 'c@d', 'y')").sql("update t set note = 'z' where id = 2");
+    mesh.settle();
+    n2.reads("select * from t order by id", "2|a@b|z\n3||x\n4|c@d|y");
+}
+
+#[test]
+fn a_change_of_origin_is_reported_as_far_as_asked_for() {
+    let mesh = Mesh::of(["n1", "n2"]).with_table("t (id int primary key, note text)");
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    let report = "CONFLICT: update_origin_differs";
+    let change_there = |id: i32| {
+        n2.sql(&format!("insert into t values ({id}, 'n2')"));
+        mesh.settle();
+        n1.sql(&format!("update t set note = 'n1' where id = {id}"));
+        mesh.settle();
+    };
+    change_there(1);
+    assert!(!n2.log().contains(report), "nothing is reported by default");
+    must(n2.set("spock.log_origin_change", "since_sub_creation"));
+    must(n2.reload());
+    n2.comes_to_read("show spock.log_origin_change", "since_sub_creation");
+    change_there(2);
+    change_there(3);
+    n2.comes_to_log(report);
+}
+
+#[test]
+fn a_sender_holds_the_end_of_a_transaction_back_for_tests() {
+    let mesh = one_way("");
+    mesh.node("n1").sql("create table t (id int primary key, sent timestamptz default clock_timestamp())");
+    mesh.node("n2")
+        .sql("create table t (id int primary key, sent timestamptz, arrived timestamptz default clock_timestamp())");
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    must(n1.set("spock.output_delay", "1500"));
+    must(n1.reload());
+    n1.comes_to_read("show spock.output_delay", "1500ms");
+    must(n2.set("spock.log_verbosity", "debug2"));
+    must(n2.reload());
+    n2.comes_to_read("show spock.log_verbosity", "debug2");
+    n1.sql("select spock.repset_add_table('default', 't')").sql("insert into t values (1)");
+    mesh.settle();
+    n1.sql("insert into t values (2)");
+    mesh.settle();
+    n2.reads("select count(*) from t", "2");
+    n2.comes_to_log("opened \"public\".\"t\" for remote changes");
+    n2.comes_to_log("subscription \"sub_n1_n2\" applied transaction");
+    let commit = "select (spock.xact_commit_timestamp_origin(xmin)).timestamp from t where id = 2";
+    let committed = n1.query_one(commit);
+    n2.reads(&format!("select last_updated_ts - '{committed}' > '1.4 seconds' from spock.progress where remote_commit_ts = '{committed}'"), "t");
 }

@@ -35,5 +35,6 @@ scripts! {
     options
     replication_set
     sequences
+    settings
     subscription
 }
