@@ -9,6 +9,7 @@
 
 pub mod backoff;
 pub mod change_log;
+pub mod copy;
 pub mod expression;
 pub mod filter;
 pub mod hash;

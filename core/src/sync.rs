@@ -6,6 +6,31 @@
 //! ```
 //! All states are in the catalog and survive a crash. A subscription found in INIT, CATCHUP or READY goes on by itself.
 
+use crate::options::identifiers;
+
+/// A table as the catalog of states names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableName {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+}
+
+impl TableName {
+    /// `"schema"."table"`, for statements and options.
+    pub fn quoted(&self) -> String {
+        format!("{}.{}", identifiers::quote(&self.schema), identifiers::quote(&self.table))
+    }
+}
+
+impl core::fmt::Display for TableName {
+    /// For people: without quotes.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}.{}", self.schema, self.table)
+    }
+}
+
 /// What the initial sync copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncKind {

@@ -17,6 +17,7 @@ mod requirements;
 mod sequences;
 mod settings;
 mod sql;
+mod sync;
 mod worker;
 
 pgrx::pg_module_magic!(name, version);

@@ -239,6 +239,18 @@ impl Connection {
         Ok(Stream { frame: None, unsent: false, latch_seen: false, wait: SocketWait::new(socket), conn: self })
     }
 
+    /// Runs `COPY … TO STDOUT`. The connection is free again once the copy has ended or is dropped at its end.
+    pub fn start_copy_out(&mut self, command: &str) -> Result<CopyOut<'_>, ConnError> {
+        let result = self.run(command, &[])?;
+        match result.kind() {
+            ResultKind::OtherCopy => {}
+            ResultKind::Error => return Err(self.server_error(&result)),
+            _ => return Err(ConnError::Unexpected("no copy")),
+        }
+        drop(result);
+        Ok(CopyOut { connection: self, ended: false })
+    }
+
     fn run(&mut self, sql: &str, params: &[Option<&str>]) -> Result<PgResult, ConnError> {
         let sql = c_text(sql)?;
         let sent = if self.replication || params.is_empty() {
@@ -305,6 +317,60 @@ impl Connection {
             message: scrub(result.error_field(ErrorField::Primary).unwrap_or_default(), &self.secrets),
             detail: result.error_field(ErrorField::Detail),
             hint: result.error_field(ErrorField::Hint),
+        }
+    }
+}
+
+/// A running `COPY … TO STDOUT`. Dropped before its end it leaves the connection in the middle of the copy: good only for
+/// being dropped, too.
+pub struct CopyOut<'c> {
+    connection: &'c mut Connection,
+    ended: bool,
+}
+
+impl CopyOut<'_> {
+    /// The next piece of the copy, whole rows as the peer sent them; waits for it. `None`: the copy is complete, and the
+    /// peer has said so. Every wait is interruptible.
+    pub fn next(&mut self) -> Result<Option<CopyBuffer>, ConnError> {
+        while !self.ended {
+            match self.connection.pg.copy_row() {
+                CopyRead::Row(row) => {
+                    latch::check_interrupts();
+                    return Ok(Some(row));
+                }
+                CopyRead::End => {
+                    self.ended = true;
+                    self.finish()?;
+                }
+                CopyRead::Failed => return Err(self.connection.lost()),
+                CopyRead::WouldBlock => {
+                    latch::wait_socket(self.connection.socket()?, Interest::Read, WAIT_SLICE);
+                    if !self.connection.pg.consume_input() {
+                        return Err(self.connection.lost());
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads the command's results: without an error among them the peer has sent everything.
+    fn finish(&mut self) -> Result<(), ConnError> {
+        let mut complete = false;
+        loop {
+            while self.connection.pg.is_busy() {
+                latch::wait_socket(self.connection.socket()?, Interest::Read, WAIT_SLICE);
+                if !self.connection.pg.consume_input() {
+                    return Err(self.connection.lost());
+                }
+            }
+            let Some(result) = self.connection.pg.result() else {
+                return if complete { Ok(()) } else { Err(self.connection.lost()) };
+            };
+            match result.kind() {
+                ResultKind::Error => return Err(self.connection.server_error(&result)),
+                kind => complete |= kind == ResultKind::Command,
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod before_commit;
 pub mod catalog_scan;
 pub mod compat;
 pub mod conn;
+pub mod copy;
 pub mod decoding;
 pub mod drop_hook;
 pub mod error_context;
