@@ -57,7 +57,7 @@ pub fn write(
 }
 
 /// The columns of a row that were sent, or those of them that `only` names by place.
-fn texts(
+pub(super) fn texts(
     row: &Tuple<'_>,
     remote: &RemoteRelation,
     mapping: &mut Mapping,

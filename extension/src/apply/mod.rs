@@ -15,6 +15,7 @@
 mod change_log;
 mod clock;
 mod partitions;
+mod queue;
 mod receive;
 mod recover;
 mod relmap;

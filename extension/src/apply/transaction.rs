@@ -12,6 +12,7 @@
 
 use super::change_log;
 use super::clock;
+use super::queue::Command;
 use super::relmap::{Opened, RelMap, RemoteRelation};
 use super::rows::{Row, local_row};
 use super::version::Versions;
@@ -176,7 +177,11 @@ impl<'s> Applier<'s> {
             Message::Relation(relation) => self.relations.describe(relation.id, RemoteRelation::new(relation)),
             Message::Insert(insert) => {
                 let change = Change::insert(insert.relation, &insert.new);
-                self.row(&change, |row, versions| row.insert(versions, &insert.new))?;
+                if self.relations.remote(insert.relation)?.is_queue() {
+                    self.queued(&change)?;
+                } else {
+                    self.row(&change, |row, versions| row.insert(versions, &insert.new))?;
+                }
             }
             Message::Update(update) => {
                 let old = update.old.map(|old| old.tuple());
@@ -292,9 +297,6 @@ impl<'s> Applier<'s> {
         if self.current.as_ref().is_some_and(|current| current.ignored) {
             return Ok(());
         }
-        if self.relations.remote(id)?.is_queue() {
-            return Err(queued_command());
-        }
         self.open()?;
         let Some(current) = &mut self.current else { return Err(out_of_order("a change")) };
         let Some(open) = &mut current.open else { return Err(out_of_order("a change")) };
@@ -348,6 +350,23 @@ impl<'s> Applier<'s> {
             counts.conflicts += 1;
         }
         Ok(())
+    }
+
+    /// A row of the queue: a message to carry out.
+    fn queued(&mut self, change: &Change<'_>) -> Result<(), Report> {
+        let new = change.key()?;
+        let mut command = None;
+        self.row(change, |row, versions| {
+            command = Some(Command::read(new, row.remote, row.mapping)?);
+            row.insert(versions, new)
+        })?;
+        // `None`: the transaction is left out.
+        let Some(command) = command else { return Ok(()) };
+        if let Some(open) = self.current.as_mut().and_then(|current| current.open.as_mut()) {
+            open.owner = None;
+        }
+        next_command();
+        command.run()
     }
 
     /// Whether an UPDATE moves a row between partitions that only we have.
@@ -497,15 +516,6 @@ fn out_of_order(what: &str) -> Report {
         PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION,
         format!("the provider sent {what} where the protocol does not allow it"),
     )
-}
-
-/// Rows of the queue table are commands. They come only from the C edition's `replicate_ddl` and its like.
-fn queued_command() -> Report {
-    Report::new(
-        PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-        "the provider sent a queued command, which this version does not execute",
-    )
-    .hint("Run the command on this node, then leave the transaction out with spock.sub_alter_skiplsn.")
 }
 
 /// Name of a message in error context lines.

@@ -24,12 +24,14 @@ pub enum Found {
 /// Equality of one column, for searches without an index.
 pub struct ColumnEquality {
     number: ColumnNumber,
-    function: pg_sys::FmgrInfo,
+    /// `None`: the type has no equality. That matters only when a row is looked for.
+    function: Option<pg_sys::FmgrInfo>,
+    name: String,
     collation: pg_sys::Oid,
 }
 
 impl ColumnEquality {
-    /// The default equality of the column's type; raises 42883 when it has none. Memory in `cx`.
+    /// The default equality of the column's type. Memory in `cx`.
     pub fn lookup(column: &Column, cx: &OwnedContext) -> Self {
         // SAFETY: returns an entry that lives as long as the process.
         let function = unsafe {
@@ -39,22 +41,27 @@ impl ColumnEquality {
             );
             (*entry).eq_opr_finfo.fn_oid
         };
-        if function == pg_sys::InvalidOid {
-            Report::new(
-                PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
-                format!("could not identify an equality operator for column \"{}\"", column.name.to_string_lossy()),
-            )
-            .raise()
+        Self {
+            number: column.number,
+            function: (function != pg_sys::InvalidOid).then(|| lookup_function(function, cx)),
+            name: column.name.to_string_lossy().into_owned(),
+            collation: column.collation,
         }
-        Self { number: column.number, function: lookup_function(function, cx), collation: column.collation }
     }
 
     fn same(&mut self, a: Value, b: Value) -> bool {
         if a.null || b.null {
             return a.null && b.null;
         }
+        let Some(function) = &mut self.function else {
+            Report::new(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_FUNCTION,
+                format!("could not identify an equality operator for column \"{}\"", self.name),
+            )
+            .raise()
+        };
         // SAFETY: both values are of the column's type.
-        unsafe { pg_sys::FunctionCall2Coll(&mut self.function, self.collation, a.datum, b.datum) }.value() != 0
+        unsafe { pg_sys::FunctionCall2Coll(function, self.collation, a.datum, b.datum) }.value() != 0
     }
 }
 

@@ -36,6 +36,14 @@ fn a_table_without_key_replicates_inserts() {
 }
 
 #[test]
+fn a_table_without_key_may_have_values_that_cannot_be_compared() {
+    let mesh = Mesh::of(["n1", "n2"]).with_table_in("default_insert_only", "event (what json)");
+    mesh.node("n1").sql("insert into event values ('{\"a\": 1}'), (null)");
+    mesh.settle();
+    mesh.node("n2").reads("select what->>'a' from event where what is not null", "1");
+}
+
+#[test]
 fn a_table_without_key_is_refused_by_a_set_that_sends_updates() {
     let mesh = Mesh::unjoined(["n1"]);
     let n1 = mesh.node("n1");

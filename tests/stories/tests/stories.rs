@@ -14,6 +14,7 @@ mod partitions;
 mod pause;
 mod removal;
 mod requirements;
+mod sequences;
 mod sets;
 mod two_way;
 mod values;

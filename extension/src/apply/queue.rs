@@ -1,0 +1,52 @@
+//! Rows of `spock.queue` that arrive are messages: the row is written as any row, then its message is carried out.
+//! Between `apply::transaction` and whoever knows what a type of message means.
+//!
+//! # Invariants
+//! 1. A message is carried out in the transaction that brought it, with the worker's own rights, after its row was written: a
+//!    node that forwards hands it on.
+//! 2. A type that is not known stops the subscription; nothing is skipped.
+
+use super::change_log::texts;
+use super::relmap::{Mapping, RemoteRelation};
+use crate::error::Report;
+use crate::sequences;
+use pgrx::PgSqlErrorCode;
+use spock_core::wire::row::Tuple;
+
+/// One message.
+pub struct Command {
+    /// `message_type`
+    kind: String,
+    /// `message`, a JSON text.
+    message: String,
+}
+
+impl Command {
+    /// From a row of the queue.
+    pub fn read(row: &Tuple<'_>, remote: &RemoteRelation, mapping: &mut Mapping) -> Result<Self, Report> {
+        let mut columns = texts(row, remote, mapping, None)?;
+        let mut take = |name: &str| {
+            let at = columns.iter().position(|(column, _)| column == name)?;
+            columns.swap_remove(at).1
+        };
+        match (take("message_type"), take("message")) {
+            (Some(kind), Some(message)) => Ok(Self { kind, message }),
+            _ => Err(Report::new(
+                PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION,
+                "the provider sent a row of spock.queue without type or message",
+            )),
+        }
+    }
+
+    /// Carries it out.
+    pub fn run(&self) -> Result<(), Report> {
+        match self.kind.as_str() {
+            "S" => sequences::apply_value(&self.message),
+            other => Err(Report::new(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                format!("the provider sent a queued command of type \"{other}\", which this version does not execute"),
+            )
+            .hint("Run the command on this node, then leave the transaction out with spock.sub_alter_skiplsn.")),
+        }
+    }
+}
