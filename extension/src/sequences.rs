@@ -25,7 +25,9 @@ const MESSAGE_TYPE: char = 'S';
 /// Queues `value` of a sequence for the subscribers of `sets`. Message `S`: three strings.
 pub fn announce(member: &Member, value: i64, sets: &[String]) -> Result<(), Report> {
     let message = select(
-        "SELECT pg_catalog.json_build_object('schema_name', $1, 'sequence_name', $2, 'last_value', $3)::text",
+        // Spaces as the C edition writes them.
+        "SELECT '{\"schema_name\": ' || pg_catalog.to_json($1::text) || ',\"sequence_name\": ' || pg_catalog.to_json($2::text)
+             || ',\"last_value\": ' || pg_catalog.to_json($3::text) || '}'",
         &[member.schema.as_str().into(), member.name.as_str().into(), value.to_string().into()],
         |row| row.get::<String>(1),
     )?;

@@ -99,8 +99,29 @@ fn from_hex(hex: &str) -> Vec<u8> {
     hex.as_bytes().chunks(2).map(|pair| (digit(pair[0]) << 4) | digit(pair[1])).collect()
 }
 
+/// Rows of the queue begin with the time at which they were written.
+fn without_queue_times(mut messages: Vec<String>) -> Vec<String> {
+    let mut row = None;
+    for message in &mut messages {
+        if message.starts_with("RELATION ") && message.contains(" spock.queue (") {
+            let relation = message.split(' ').find(|word| word.starts_with('r')).map(str::to_owned);
+            row = relation.map(|relation| format!("INSERT flags 0 {relation} N("));
+        } else if let Some(start) = &row
+            && let Some((_, rest)) = message.strip_prefix(start.as_str()).and_then(|values| values.split_once(", "))
+        {
+            *message = format!("{start}time, {rest}");
+        }
+    }
+    messages
+}
+
 /// Runs a scenario on our own provider and compares every stream of it.
 fn same_as_the_c_extension(name: &str) {
+    same_but_for(name, |_| {});
+}
+
+/// The same, after `ours_alone` has taken out of our stream what we send on purpose and the C extension does not.
+fn same_but_for(name: &str, ours_alone: impl Fn(&mut Vec<String>)) {
     let scenario = golden(name);
     let mesh = Mesh::unjoined(["n1"]);
     let node = mesh.node("n1");
@@ -125,7 +146,9 @@ fn same_as_the_c_extension(name: &str) {
             list(stream, "messages").iter().map(|message| from_hex(text(message, "hex"))).collect();
         let ours = decode(node, &client_options(node, &stream["options"]));
         let want = wire_text::describe(&captured, &known);
-        let got = wire_text::describe(&ours, &vec![true; known.iter().filter(|known| **known).count()]);
+        let mut got = wire_text::describe(&ours, &vec![true; known.iter().filter(|known| **known).count()]);
+        ours_alone(&mut got);
+        let (want, got) = (without_queue_times(want), without_queue_times(got));
         assert_eq!(got, want, "{name}, {mode}: got (left) is not what the C extension sent (right)");
     }
     if known.contains(&false) {
@@ -146,7 +169,13 @@ fn unchanged_toasted_columns_are_sent_as_the_c_extension_sends_them() {
 
 #[test]
 fn column_lists_and_row_filters_are_applied_as_the_c_extension_applies_them() {
-    same_as_the_c_extension("filters");
+    // The last statement deletes a row whose filter column is not in the identity. The C extension cannot judge the row and
+    // sends nothing, which leaves it on the subscriber for ever; we send the DELETE.
+    same_but_for("filters", |messages| {
+        let at = messages.len().saturating_sub(2);
+        assert!(messages[at].starts_with("DELETE flags 0 r0 K("), "the last transaction: {messages:?}");
+        messages.remove(at);
+    });
 }
 
 #[test]
