@@ -59,7 +59,10 @@ pub fn tarball(
         files::make_dir(&cx.cache.downloads())?;
         let fetched = match source {
             SourceArg::Official => official(cx, pin, &part, progress),
-            SourceArg::Debian => debian(cx, major, pin, &part, progress),
+            SourceArg::Debian => match debian(cx, major, pin, &part, progress) {
+                Err(Skipped::Reason(why)) => pool(cx, major, pin, &part, &why, progress),
+                other => other,
+            },
             SourceArg::Path(_) | SourceArg::Prebuilt => Err(Skipped::Reason("holds no release tarball".to_owned())),
         };
         match fetched {
@@ -285,6 +288,41 @@ fn debian(cx: &Cx, major: Major, pin: &Pin, part: &Path, progress: &Progress<'_>
     fs::rename(&orig, part).map_err(Failure::io("make", part))?;
     files::remove_if_there(&dir.join("download"))?;
     Ok(())
+}
+
+/// The same tarball from the mirror's pool, which keeps files after the index has moved on to a newer minor (and has them
+/// no more when it lags behind the index). Only a file with a pinned digest: nothing else vouches for it.
+fn pool(
+    cx: &Cx,
+    major: Major,
+    pin: &Pin,
+    part: &Path,
+    why: &str,
+    progress: &Progress<'_>,
+) -> std::result::Result<(), Skipped> {
+    let Some(digest) = pin.sha256.filter(|_| pin.debian_suite.is_some()) else {
+        return Err(Skipped::Reason(why.to_owned()));
+    };
+    let package = format!("postgresql-{major}");
+    let suffix = pin.file.split_once(".tar").map_or("", |(_, suffix)| suffix);
+    let url = format!(
+        "{}/pool/main/p/{package}/{package}_{}.orig.tar{suffix}",
+        mirror(cx)?.trim_end_matches('/'),
+        pin.version
+    );
+    let log = cx.root.join("target/pg/log/debian.log");
+    let child = Child::new("/usr/lib/apt/apt-helper", &cx.cache.downloads(), &log)
+        .args(["-o", "APT::Sandbox::User=root", "-o", "Acquire::http::Timeout=10", "-o", "Acquire::Retries=1"])
+        .args(["download-file".into(), url.into(), part.as_os_str().to_owned()])
+        .args([format!("SHA256:{digest}")]);
+    match child.run(progress) {
+        Ok(()) => {
+            cx.say.note("Taking", &format!("{} from the mirror's pool: {why}", pin.file));
+            Ok(())
+        }
+        Err(Failure::Interrupted) => Err(Skipped::Stop(Failure::Interrupted)),
+        Err(_) => Err(Skipped::Reason(format!("{why}; the mirror's pool does not have {} either", pin.version))),
+    }
 }
 
 /// A failed child of a source in one line: the next source may work.
