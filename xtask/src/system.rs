@@ -124,12 +124,17 @@ fn program(name: &str) -> Option<std::path::PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
+/// Is it the C library that bindings are made with? Its C++ sister `libclang-cpp.so` and the sanitizers' runtime are not.
+fn is_libclang(file: &str) -> bool {
+    file.strip_prefix("libclang")
+        .and_then(|rest| rest.split_once(".so"))
+        .is_some_and(|(version, _)| version.chars().all(|c| c == '-' || c == '.' || c.is_ascii_digit()))
+}
+
 fn libclang() -> bool {
     let has = |dir: &Path| {
         let names = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        names
-            .into_iter()
-            .any(|name| name.to_string_lossy().starts_with("libclang") && name.to_string_lossy().contains(".so"))
+        names.into_iter().any(|name| is_libclang(&name.to_string_lossy()))
     };
     let fixed = ["/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"].map(Path::new);
     let llvm = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
@@ -252,6 +257,21 @@ impl Manager {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn libclang_is_not_any_library_of_that_beginning() {
+        for (file, is) in [
+            ("libclang.so", true),
+            ("libclang-14.so.1", true),
+            ("libclang-14.0.6.so", true),
+            ("libclang.so.13", true),
+            ("libclang-cpp.so.14", false),
+            ("libclang_rt.asan.so", false),
+            ("libclang.a", false),
+        ] {
+            assert_eq!(is_libclang(file), is, "{file}");
+        }
+    }
 
     #[test]
     fn one_command_installs_everything_that_is_missing() {
