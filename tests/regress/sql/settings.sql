@@ -14,4 +14,6 @@ alter system set spock.read_retry_count = 10;
 alter system set spock.read_retry_count = 101;
 alter system set spock.exception_replay_queue_size = '4MB';
 alter system set spock.exception_replay_queue_size = '8MB';
+-- The words for a range with a unit differ between majors.
+\set VERBOSITY sqlstate
 alter system set spock.output_delay = 60001;
