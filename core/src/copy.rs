@@ -62,7 +62,8 @@ mod tests {
         const USERS: TypeOid = TypeOid(16_500);
         let same = (170_011, 170_004);
         let plain: &[_] = &[(INT4, INT4), (TEXT, TEXT)];
-        let cases: &[((i32, i32), &[(TypeOid, TypeOid)], &str, bool, CopyFormat)] = &[
+        type Case<'a> = ((i32, i32), &'a [(TypeOid, TypeOid)], &'a str, bool, CopyFormat);
+        let cases: &[Case<'_>] = &[
             (same, plain, "UTF8", false, CopyFormat::Binary),
             (same, &[], "UTF8", false, CopyFormat::Binary),
             (same, plain, "UTF8", true, CopyFormat::Text),

@@ -510,13 +510,17 @@ pub fn origin_states() -> Result<(i64, i64), Report> {
 /// Makes the local replication origin of a subscription; 42710 when there is one of that name.
 pub fn create_origin(slot_name: &str) -> Result<(), Report> {
     execute("SELECT pg_catalog.pg_replication_origin_create($1)", &[slot_name.into()])?;
-    origin::by_name(slot_name).map(progress_wal::forget);
+    if let Some(number) = origin::by_name(slot_name) {
+        progress_wal::forget(number);
+    }
     Ok(())
 }
 
 /// Removes the local replication origin of a subscription, if there is one. Waits while a process uses it.
 pub fn drop_origin(slot_name: &str) -> Result<(), Report> {
-    origin::by_name(slot_name).map(progress_wal::forget);
+    if let Some(number) = origin::by_name(slot_name) {
+        progress_wal::forget(number);
+    }
     execute(
         "SELECT pg_catalog.pg_replication_origin_drop(roname) FROM pg_catalog.pg_replication_origin WHERE roname = $1",
         &[slot_name.into()],
