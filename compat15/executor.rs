@@ -164,3 +164,12 @@ pub unsafe fn register_rmgr(id: pg_sys::RmgrId, rmgr: *const pg_sys::RmgrData) {
     // SAFETY: passed on to the caller.
     unsafe { pg_sys::RegisterCustomRmgr(id, rmgr.cast_mut()) }
 }
+
+/// Runs a started query to its end.
+///
+/// # Safety
+/// The query was started and not run yet.
+pub unsafe fn run_to_end(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: passed on to the caller.
+    unsafe { pg_sys::ExecutorRun(query, pg_sys::ScanDirection::ForwardScanDirection, 0, true) }
+}

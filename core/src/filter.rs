@@ -127,6 +127,14 @@ pub fn sends_queue_row<S: AsRef<str>>(row_sets: Option<&[S]>, peer_sets: &[Strin
     row_sets.is_none_or(|sets| sets.iter().any(|set| peer_sets.iter().any(|peer| peer == set.as_ref())))
 }
 
+/// Which rows of a table an initial copy takes, from the row filter of each subscribed membership: `None` for every row, else
+/// those for which any of the filters is true. The stream sends inserts by the same rule: a membership without a filter wins.
+/// A table without any membership is copied whole: that it is copied at all was somebody else's decision.
+pub fn copied_rows<T>(filters: impl IntoIterator<Item = Option<T>>) -> Option<Vec<T>> {
+    let filters: Option<Vec<T>> = filters.into_iter().collect();
+    filters.filter(|filters| !filters.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,6 +189,20 @@ mod tests {
         ];
         for (name, before, now, sent, want) in cases {
             assert_eq!(crossing(before, now, sent), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_copy_takes_what_any_membership_sends() {
+        let cases: [(&str, &[Option<&str>], Option<&[&str]>); 5] = [
+            ("no membership", &[], None),
+            ("one without a filter", &[None], None),
+            ("one filter", &[Some("a")], Some(&["a"])),
+            ("two filters", &[Some("a"), Some("b")], Some(&["a", "b"])),
+            ("an unfiltered one wins", &[Some("a"), None, Some("b")], None),
+        ];
+        for (name, filters, want) in cases {
+            assert_eq!(copied_rows(filters.iter().copied()).as_deref(), want, "{name}");
         }
     }
 

@@ -388,6 +388,9 @@ CREATE FUNCTION spock.repset_show_table(relation regclass, repsets text[], OUT r
     OUT att_list text[], OUT has_row_filter boolean, OUT relkind "char", OUT relispartition boolean) RETURNS record
 AS 'MODULE_PATHNAME', 'spock_show_repset_table_info' LANGUAGE c STABLE STRICT;
 
+CREATE FUNCTION spock.table_data_filtered(reltyp anyelement, relation regclass, repsets text[]) RETURNS SETOF anyelement
+AS 'MODULE_PATHNAME', 'spock_table_data_filtered' LANGUAGE c STABLE;
+
 CREATE VIEW spock.tables AS
     WITH set_tables AS (
         SELECT t.set_reloid::oid AS relid, s.set_name
@@ -477,6 +480,47 @@ CREATE VIEW spock.channel_summary_stats AS
 CREATE FUNCTION spock.xact_commit_timestamp_origin(xid xid, OUT "timestamp" timestamptz, OUT roident oid) RETURNS record
 LANGUAGE sql VOLATILE STRICT AS $$
     SELECT o."timestamp", o.roident FROM pg_catalog.pg_xact_commit_timestamp_origin(xid) o
+$$;
+
+-- What a joining node calls on its provider ------------------------------------------------------------------------------
+
+CREATE FUNCTION spock.pause_apply_workers() RETURNS void
+AS 'MODULE_PATHNAME', 'spock_pause_apply_workers' LANGUAGE c VOLATILE;
+
+CREATE FUNCTION spock.resume_apply_workers() RETURNS void
+AS 'MODULE_PATHNAME', 'spock_resume_apply_workers' LANGUAGE c VOLATILE;
+
+REVOKE ALL ON FUNCTION spock.pause_apply_workers() FROM PUBLIC;
+REVOKE ALL ON FUNCTION spock.resume_apply_workers() FROM PUBLIC;
+
+CREATE FUNCTION spock.apply_workers_paused() RETURNS boolean
+AS 'MODULE_PATHNAME', 'spock_apply_workers_paused' LANGUAGE c VOLATILE;
+
+/* The position of the slot, then how far this node is with each of its own providers. Callers read columns by position. A
+   subscription that has not run since the server started has a position all the same: leaving it out would make the joining
+   node miss what it has not got yet. */
+CREATE FUNCTION spock.read_peer_progress(p_slot_name text, p_provider_node_id oid, p_subscriber_node_id oid)
+RETURNS TABLE (lsn pg_lsn, snapshot text, dbid oid, node_id oid, remote_node_id oid, remote_commit_ts timestamptz,
+    prev_remote_ts timestamptz, remote_commit_lsn pg_lsn, remote_insert_lsn pg_lsn, received_lsn pg_lsn,
+    last_updated_ts timestamptz, updated_by_decode boolean)
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    snapshot := '';
+    SELECT r.restart_lsn INTO lsn FROM pg_catalog.pg_replication_slots r WHERE r.slot_name = p_slot_name;
+    RETURN NEXT;
+    RETURN QUERY
+        SELECT NULL::pg_lsn, NULL::text, d.oid, s.sub_target, s.sub_origin, p.remote_commit_ts, p.prev_remote_ts,
+               coalesce(t.remote_lsn, '0/0'), coalesce(p.remote_insert_lsn, t.remote_lsn, '0/0'),
+               coalesce(p.received_lsn, t.remote_lsn, '0/0'), p.last_updated_ts, coalesce(p.updated_by_decode, false)
+          FROM spock.subscription s
+          JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
+          JOIN pg_catalog.pg_replication_origin o ON o.roname = s.sub_slot_name::text
+          LEFT JOIN pg_catalog.pg_replication_origin_status t ON t.local_id = o.roident
+          LEFT JOIN spock.progress p ON p.node_id = s.sub_target AND p.remote_node_id = s.sub_origin
+         WHERE s.sub_target = p_provider_node_id AND s.sub_origin <> p_subscriber_node_id
+         ORDER BY s.sub_name;
+END
 $$;
 
 -- Markers in the stream -------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ use crate::pg::error_context::Place;
 use crate::pg::progress_wal;
 use crate::pg::{latch, process, session};
 use crate::settings;
+use crate::worker::pause;
 use crate::worker::progress::{self, CounterKey, ProgressKey, ProgressUpdate};
 use crate::worker::registry::{self, WorkerStatus};
 use pgrx::PgSqlErrorCode;
@@ -130,9 +131,13 @@ impl Receiver<'_> {
                 if done.local_end.is_some() {
                     self.unsettled = done.remote_end;
                 }
+                pause::ended();
                 self.publish(&done);
             }
-            Handled::Begun(at) => self.hold_back(at),
+            Handled::Begun(at) => {
+                self.hold_back(at);
+                self.wait_for_release();
+            }
         }
         true
     }
@@ -202,6 +207,27 @@ impl Receiver<'_> {
             if self.fed_back_at.elapsed() > FEEDBACK_INTERVAL_MAX {
                 self.feedback(true, false);
             }
+        }
+    }
+
+    /// Waits while a session holds the apply workers, and answers the provider meanwhile. Nothing of the transaction has
+    /// been done yet.
+    fn wait_for_release(&mut self) {
+        let mut held = false;
+        while !pause::may_begin() {
+            if !held {
+                held = true;
+                registry::report_status(WorkerStatus::Paused);
+            }
+            latch::wait(pause::PARKED_POLL);
+            latch::check_interrupts();
+            latch::reload_if_asked();
+            if self.fed_back_at.elapsed() > FEEDBACK_INTERVAL_MAX {
+                self.feedback(true, false);
+            }
+        }
+        if held {
+            registry::report_status(WorkerStatus::Running);
         }
     }
 

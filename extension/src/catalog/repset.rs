@@ -255,6 +255,17 @@ pub fn delete_member(set: u32, relation: u32) -> Result<bool, Report> {
     Ok(true)
 }
 
+/// The stored row filter of each membership of a table in the sets of `node` named in `sets`; `None` for one without.
+pub fn row_filters(node: NodeId, relation: u32, sets: &[String]) -> Result<Vec<Option<String>>, Report> {
+    select(
+        "SELECT t.set_row_filter::text
+           FROM spock.replication_set_table t JOIN spock.replication_set s ON s.set_id = t.set_id
+          WHERE s.set_nodeid = $1::oid AND t.set_reloid = $2::oid AND s.set_name::text = ANY ($3) ORDER BY s.set_name",
+        &[oid(node.get()), oid(relation), DatumWithOid::from(sets.iter().cloned().map(Some).collect::<Vec<_>>())],
+        |row| row.opt(1),
+    )
+}
+
 /// The memberships of one table in the local node's sets named in `sets`.
 pub fn memberships(node: NodeId, relation: u32, sets: &[String]) -> Result<Vec<Membership>, Report> {
     select(

@@ -87,6 +87,17 @@ pub fn require_administrator(action: &str) -> Result<(), Report> {
         .hint("Superusers and members of role \"spock_admin\" may do this. The role is used when it exists."))
 }
 
+/// 42501 unless the current user may administer or has the REPLICATION attribute: who can make a slot may ask for what
+/// goes with it.
+pub fn require_replication(action: &str) -> Result<(), Report> {
+    // SAFETY: a look-up in the system caches, inside a transaction.
+    if may_administer() || unsafe { pg_sys::has_rolreplication(pg_sys::GetUserId()) } {
+        return Ok(());
+    }
+    Err(Report::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, format!("permission denied to {action}"))
+        .hint("Superusers, roles with the REPLICATION attribute and members of role \"spock_admin\" may do this."))
+}
+
 /// A lock on one of our tables, held to the end of the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableLock {
@@ -122,6 +133,12 @@ pub fn lock_table(schema: &core::ffi::CStr, table: &core::ffi::CStr, lock: Table
 pub fn lock_relation_against_writes(relation: u32) {
     // SAFETY: a heavyweight lock inside a transaction; abort and commit release it.
     unsafe { pg_sys::LockRelationOid(pg_sys::Oid::from(relation), pg_sys::ShareRowExclusiveLock as pg_sys::LOCKMODE) }
+}
+
+/// Locks a relation against changes of its definition to the end of the transaction (AccessShare).
+pub fn lock_relation_against_changes(relation: u32) {
+    // SAFETY: a heavyweight lock inside a transaction; abort and commit release it.
+    unsafe { pg_sys::LockRelationOid(pg_sys::Oid::from(relation), pg_sys::AccessShareLock as pg_sys::LOCKMODE) }
 }
 
 /// Whether the extension is installed in this database.

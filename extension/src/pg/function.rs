@@ -11,6 +11,7 @@ use pgrx::fcinfo::{pg_arg_is_null, pg_getarg, pg_getarg_datum_raw};
 use pgrx::{IntoDatum, PgSqlErrorCode, pg_sys};
 use spock_core::types::{Lsn, PgTime};
 
+use super::filtered_rows::FilteredRows;
 use crate::error::Report;
 
 /// One call of a function. Arguments are numbered from 0; `None` is SQL's NULL.
@@ -112,6 +113,8 @@ pub enum Answer {
     Record(Vec<Value>),
     /// `SETOF record` with the function's OUT columns.
     Rows(Vec<Vec<Value>>),
+    /// `SETOF` the row type of a table: rows of it.
+    Table(FilteredRows),
 }
 
 impl Call {
@@ -151,6 +154,13 @@ impl Call {
         }
         // SAFETY: not null; a pg_lsn is a 64-bit number by value.
         Some(Lsn::new(unsafe { pg_getarg_datum_raw(self.raw, n) }.value() as u64))
+    }
+
+    /// The type of argument `n` in this call: what an `anyelement` stands for. `None`: not known.
+    pub fn argument_type(&self, n: usize) -> Option<u32> {
+        // SAFETY: a live call; the server looks at the expression that made it, if there is one.
+        let found = unsafe { pg_sys::get_fn_expr_argtype((*self.raw).flinfo, n as core::ffi::c_int) };
+        (found != pg_sys::InvalidOid).then(|| found.to_u32())
     }
 
     /// A `text`.
@@ -202,6 +212,8 @@ impl Call {
             },
             Answer::Record(values) => self.record(values),
             Answer::Rows(rows) => self.rows(rows),
+            // SAFETY: the call that is being answered.
+            Answer::Table(rows) => unsafe { rows.answer(self.raw) }.unwrap_or_else(|report| report.raise()),
         }
     }
 

@@ -17,6 +17,7 @@ pub mod copy;
 pub mod decoding;
 pub mod drop_hook;
 pub mod error_context;
+pub mod filtered_rows;
 pub mod function;
 pub mod guc;
 pub mod heap;

@@ -10,7 +10,7 @@ use core::ffi::CStr;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use pgrx::{pg_guard, pg_sys};
 use std::sync::Mutex;
 
@@ -31,6 +31,8 @@ unsafe impl Shareable for u64 {}
 unsafe impl Shareable for i32 {}
 // SAFETY: as above.
 unsafe impl Shareable for i64 {}
+// SAFETY: a number in its memory; every bit pattern is one.
+unsafe impl Shareable for AtomicU32 {}
 // SAFETY: elements side by side, each shareable.
 unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {}
 
@@ -124,6 +126,16 @@ impl<T: Shareable> SharedTable<T> {
             unsafe { pg_sys::LWLockAcquire(lock, mode) };
             Lock(lock)
         })
+    }
+}
+
+impl SharedTable<AtomicU32> {
+    /// The elements without the lock: for what is asked too often to lock. Such a table is used in no other way. Empty when
+    /// it does not exist.
+    pub fn cells(&self) -> &[AtomicU32] {
+        // SAFETY: the memory lives as long as the process; atomics may be shared, and nobody makes a `&mut` of them after
+        // `fill` has run.
+        unsafe { &*self.slice() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `repset_add_table`, `repset_add_all_tables`, `repset_remove_table`, `repset_show_table`.
+//! `repset_add_table`, `repset_add_all_tables`, `repset_remove_table`, `repset_show_table`, `table_data_filtered`.
 //!
 //! # Invariants
 //! 1. Whatever is checked of a table is checked of each of its partitions too, and a row filter is made for each.
@@ -12,11 +12,14 @@ use crate::catalog::repset::{self, RepSet};
 use crate::catalog::topology;
 use crate::error::Report;
 use crate::pg::attempt::attempt_nested;
-use crate::pg::authority::{lock_relation_against_writes, require_administrator};
+use crate::pg::authority::{lock_relation_against_changes, lock_relation_against_writes, require_administrator};
+use crate::pg::filtered_rows::{FilteredRows, row_type, type_name};
 use crate::pg::function::{Answer, Call, Value};
 use crate::pg::raise::warn;
 use crate::pg::row_filter::RowFilter;
 use crate::sql::repset::require_identity;
+use spock_core::filter::copied_rows;
+use spock_core::types::NodeId;
 
 pub(super) fn null_parameter(what: &str) -> Report {
     Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, format!("{what} must not be null"))
@@ -257,14 +260,7 @@ pub fn show_table(call: &Call) -> Result<Answer, Report> {
     let oid = call.oid(0).ok_or_else(|| null_argument("the table"))?;
     let sets: Vec<String> = call.texts(1).unwrap_or_default().into_iter().flatten().collect();
     let local = topology::require_local_node()?;
-    for name in &sets {
-        if repset::set_by_name(local.node.id, name)?.is_none() {
-            return Err(Report::new(
-                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-                format!("replication set \"{name}\" does not exist"),
-            ));
-        }
-    }
+    require_sets(local.node.id, &sets)?;
     let table = relations::relation(oid)?.ok_or_else(|| no_such_relation(oid))?;
     let memberships = repset::memberships(local.node.id, oid, &sets)?;
     // A membership without a list sends all columns, so no list of another set can take one away.
@@ -286,4 +282,45 @@ pub fn show_table(call: &Call) -> Result<Answer, Report> {
         Value::Char(u8::try_from(table.kind).unwrap_or(b'?')),
         Value::Bool(table.is_partition),
     ]))
+}
+
+/// 22023 for the first set that does not exist.
+fn require_sets(node: NodeId, sets: &[String]) -> Result<(), Report> {
+    for name in sets {
+        if repset::set_by_name(node, name)?.is_none() {
+            return Err(Report::new(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("replication set \"{name}\" does not exist"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// `table_data_filtered(reltyp, relation, repsets)`: a subscriber copies a table with it. Reads as the caller.
+pub fn table_data_filtered(call: &Call) -> Result<Answer, Report> {
+    let oid = call.oid(1).ok_or_else(|| null_parameter("the table"))?;
+    let sets = call.texts(2).ok_or_else(|| null_parameter("the replication sets"))?;
+    let sets: Vec<String> = sets.into_iter().flatten().collect();
+    let local = topology::require_local_node()?;
+    lock_relation_against_changes(oid);
+    let table = relations::relation(oid)?.ok_or_else(|| no_such_relation(oid))?;
+    let given = call.argument_type(0);
+    if given.is_none() || given != row_type(oid) {
+        let name = given.map_or_else(|| "unknown".to_owned(), type_name);
+        return Err(Report::new(
+            PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH,
+            format!("the first argument is of type {name}, not of the row type of table \"{}\"", table.qualified()),
+        )
+        .hint("Pass NULL cast to the table's row type: NULL::schema.table."));
+    }
+    require_sets(local.node.id, &sets)?;
+    let filters = copied_rows(repset::row_filters(local.node.id, oid, &sets)?);
+    Ok(Answer::Table(FilteredRows {
+        relation: oid,
+        partitioned: table.kind == 'p',
+        schema: table.schema,
+        name: table.name,
+        filters,
+    }))
 }

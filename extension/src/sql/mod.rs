@@ -13,6 +13,7 @@ mod membership;
 mod node;
 mod options;
 mod partition;
+mod pause;
 mod provider;
 mod repset;
 mod sequence;
@@ -47,6 +48,7 @@ crate::sql_functions! {
     spock_replication_set_remove_sequence => sequence::remove_sequence,
     spock_synchronize_sequence => sequence::synchronize,
     spock_show_repset_table_info => membership::show_table,
+    spock_table_data_filtered => membership::table_data_filtered,
     spock_create_subscription => subscription::create,
     spock_drop_subscription => subscription::drop,
     spock_alter_subscription_enable => subscription::enable,
@@ -65,6 +67,9 @@ crate::sql_functions! {
     get_apply_worker_status => status::apply_workers,
     get_channel_stats => status::channel_stats,
     reset_channel_stats => status::reset_channel_stats,
+    spock_pause_apply_workers => pause::pause,
+    spock_resume_apply_workers => pause::resume,
+    spock_apply_workers_paused => pause::paused,
     spock_create_sync_event => marker::sync_event,
 }
 

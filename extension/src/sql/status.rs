@@ -152,7 +152,7 @@ pub fn group_progress(_: &Call) -> Result<Answer, Report> {
 const fn legacy_status(status: WorkerStatus) -> &'static str {
     match status {
         WorkerStatus::Starting | WorkerStatus::Connecting | WorkerStatus::Initializing => "idle",
-        WorkerStatus::Running => "running",
+        WorkerStatus::Running | WorkerStatus::Paused => "running",
         WorkerStatus::Stopped => "stopped",
         WorkerStatus::Failed => "failed",
     }

@@ -19,6 +19,7 @@
 pub mod apply;
 pub mod keeper;
 pub mod manager;
+pub mod pause;
 pub mod progress;
 pub mod progress_file;
 pub mod registry;
@@ -38,6 +39,7 @@ pub fn init() {
     }
     registry::reserve();
     progress::reserve();
+    pause::reserve();
     WorkerSpec {
         name: "spock supervisor",
         entry: c"spock_supervisor_main",

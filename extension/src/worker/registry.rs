@@ -14,6 +14,7 @@ use crate::error::Report;
 use crate::pg::latch;
 use crate::pg::process::{self, TxnEnd};
 use crate::pg::shmem::{self, SharedTable, shareable};
+use crate::worker::pause;
 use spock_core::types::{PgTime, SubId};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub enum WorkerStatus {
     Stopped,
     /// Ended with an error; the next try comes at `retry_at`.
     Failed,
+    /// An apply worker that is held between two transactions.
+    Paused,
 }
 
 impl WorkerStatus {
@@ -56,6 +59,7 @@ impl WorkerStatus {
             Self::Running => "running",
             Self::Stopped => "stopped",
             Self::Failed => "failed",
+            Self::Paused => "paused",
         }
     }
 }
@@ -124,7 +128,8 @@ static WORKERS: SharedTable<Row> = SharedTable::new(c"spock_workers", row_count,
     }
 });
 
-fn row_count() -> usize {
+/// Number of rows.
+pub fn row_count() -> usize {
     ROWS_MIN.max(4 * shmem::max_worker_processes())
 }
 
@@ -150,13 +155,14 @@ fn role_of(code: u32) -> Option<Role> {
     }
 }
 
-const STATUSES: [WorkerStatus; 6] = [
+const STATUSES: [WorkerStatus; 7] = [
     WorkerStatus::Starting,
     WorkerStatus::Connecting,
     WorkerStatus::Initializing,
     WorkerStatus::Running,
     WorkerStatus::Stopped,
     WorkerStatus::Failed,
+    WorkerStatus::Paused,
 ];
 
 const fn status_code(status: WorkerStatus) -> u32 {
@@ -438,6 +444,7 @@ pub fn attach(ticket: Ticket) -> Option<(u32, Option<SubId>)> {
         if row.generation != ticket.generation || row.pid != 0 || row.role == ROLE_FREE {
             return None;
         }
+        pause::starts(ticket.index());
         row.pid = process::own_pid();
         row.status = status_code(WorkerStatus::Connecting);
         row.started_at = now;
@@ -449,6 +456,11 @@ pub fn attach(ticket: Ticket) -> Option<(u32, Option<SubId>)> {
     OWN.set(Some(ticket.index as usize));
     process::at_exit(detach);
     Some(found)
+}
+
+/// The row of this process, if it is a worker.
+pub fn own_index() -> Option<usize> {
+    OWN.get()
 }
 
 /// How this process is going to end, if not by somebody's request.

@@ -33,8 +33,10 @@ scripts! {
     membership
     node
     options
+    pause
     replication_set
     sequences
     settings
     subscription
+    table_data
 }

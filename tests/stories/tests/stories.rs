@@ -8,6 +8,7 @@ mod crash;
 mod errors;
 mod filters;
 mod golden;
+mod hold;
 mod mesh;
 mod options;
 mod partitions;
