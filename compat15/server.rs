@@ -14,3 +14,21 @@ pub unsafe fn log_logical_message(prefix: &CStr, payload: &[u8], transactional: 
     // SAFETY: the caller's promise; the server copies the bytes before it returns.
     unsafe { pg_sys::LogLogicalMessage(prefix.as_ptr(), payload.as_ptr().cast(), payload.len(), transactional) }
 }
+
+/// C: ReplicationSlotAcquire(name, nowait[, error_if_invalid: new in 18]). Raises when there is no such slot or it is in use.
+///
+/// # Safety
+/// This process holds no slot.
+pub unsafe fn acquire_slot(name: &CStr) {
+    // SAFETY: the caller's promise.
+    unsafe { pg_sys::ReplicationSlotAcquire(name.as_ptr(), true) }
+}
+
+/// Slots that follow to a standby are new in 17.
+pub const KNOWS_FAILOVER_SLOTS: bool = false;
+
+/// Nothing to set here. Never called.
+///
+/// # Safety
+/// None.
+pub unsafe fn set_slot_failover(_name: &CStr) {}

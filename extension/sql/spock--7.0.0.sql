@@ -523,6 +523,31 @@ BEGIN
 END
 $$;
 
+-- Slots of subscribers --------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION spock.wait_slot_confirm_lsn(slotname name, target pg_lsn) RETURNS void
+AS 'MODULE_PATHNAME', 'spock_wait_slot_confirm_lsn' LANGUAGE c VOLATILE;
+
+CREATE FUNCTION spock.slot_enable_failover() RETURNS integer
+AS 'MODULE_PATHNAME', 'spock_slot_enable_failover' LANGUAGE c VOLATILE;
+
+REVOKE ALL ON FUNCTION spock.slot_enable_failover() FROM PUBLIC;
+
+CREATE FUNCTION spock.get_lsn_from_commit_ts(slot_name name, commit_ts timestamptz) RETURNS pg_lsn
+AS 'MODULE_PATHNAME', 'spock_get_lsn_from_commit_ts' LANGUAGE c VOLATILE STRICT;
+
+-- Maintenance -----------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION spock.terminate_active_transactions() RETURNS boolean
+AS 'MODULE_PATHNAME', 'spockro_terminate_active_transactions' LANGUAGE c VOLATILE STRICT;
+
+REVOKE ALL ON FUNCTION spock.terminate_active_transactions() FROM PUBLIC;
+
+CREATE FUNCTION spock.cleanup_resolutions(days integer DEFAULT NULL) RETURNS bigint
+AS 'MODULE_PATHNAME', 'spock_cleanup_resolutions_sql' LANGUAGE c VOLATILE;
+
+REVOKE ALL ON FUNCTION spock.cleanup_resolutions(integer) FROM PUBLIC;
+
 -- Markers in the stream -------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION spock.sync_event(transactional boolean DEFAULT false) RETURNS pg_lsn

@@ -9,7 +9,7 @@ mod applying;
 
 pub use applying::{
     ChangeLogging, LogVerbosity, change_logging, check_all_unique_indexes, log_verbosity, output_delay_ms,
-    pause_timeout_s,
+    pause_timeout_s, resolutions_retention_days,
 };
 
 use pgrx::PgSqlErrorCode;

@@ -13,5 +13,6 @@ pub mod relations;
 pub mod repset;
 pub mod resolutions;
 pub mod sequence;
+pub mod slots;
 pub mod sync;
 pub mod topology;

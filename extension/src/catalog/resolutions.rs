@@ -70,6 +70,18 @@ pub fn insert(resolution: &Resolution) -> Result<(), Report> {
     Ok(())
 }
 
+/// Forgets conflicts that were written down more than so many days ago. 0 or less: none. Returns how many.
+pub fn delete_older_than(days: i32) -> Result<usize, Report> {
+    if days <= 0 {
+        return Ok(0);
+    }
+    execute(
+        "DELETE FROM spock.resolutions
+          WHERE log_time < pg_catalog.now() - pg_catalog.make_interval(days => $1)",
+        &[days.into()],
+    )
+}
+
 /// The columns are `integer`: a 16-bit id always fits, and 32-bit ids of very old rows keep their bits.
 fn number(node: NodeId) -> i32 {
     node.get().cast_signed()

@@ -142,6 +142,20 @@ impl Call {
         self.arg(n)
     }
 
+    /// An `integer`.
+    pub fn int(&self, n: usize) -> Option<i32> {
+        self.arg(n)
+    }
+
+    /// A `timestamp with time zone`.
+    pub fn time(&self, n: usize) -> Option<PgTime> {
+        if self.is_null(n) {
+            return None;
+        }
+        // SAFETY: not null; a timestamp is a 64-bit number by value.
+        Some(PgTime::from_micros(unsafe { pg_getarg_datum_raw(self.raw, n) }.value() as i64))
+    }
+
     /// An `oid` or `regclass`.
     pub fn oid(&self, n: usize) -> Option<u32> {
         self.arg::<pg_sys::Oid>(n).map(|oid| oid.to_u32())

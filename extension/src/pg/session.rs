@@ -96,3 +96,20 @@ impl Drop for OwnerScope {
         }
     }
 }
+
+/// Cancels every other transaction of the server, in all databases: a statement that runs ends with 40001, a session that is
+/// idle inside a transaction ends.
+pub fn cancel_other_transactions() {
+    // SAFETY: the list is the server's copy, in the current context, without this process; a transaction that is over by
+    // now is not found any more.
+    unsafe {
+        let mut count: core::ffi::c_int = 0;
+        let found = pg_sys::GetCurrentVirtualXIDs(pg_sys::InvalidTransactionId, false, true, 0, &mut count);
+        for place in 0..usize::try_from(count).unwrap_or_default() {
+            pg_sys::CancelVirtualTransaction(
+                *found.add(place),
+                pg_sys::ProcSignalReason::PROCSIG_RECOVERY_CONFLICT_SNAPSHOT,
+            );
+        }
+    }
+}

@@ -8,6 +8,7 @@
 
 mod capabilities;
 pub mod dropped;
+mod maintenance;
 mod marker;
 mod membership;
 mod node;
@@ -17,6 +18,7 @@ mod pause;
 mod provider;
 mod repset;
 mod sequence;
+mod slots;
 mod status;
 mod subscription;
 
@@ -70,6 +72,11 @@ crate::sql_functions! {
     spock_pause_apply_workers => pause::pause,
     spock_resume_apply_workers => pause::resume,
     spock_apply_workers_paused => pause::paused,
+    spock_wait_slot_confirm_lsn => slots::wait_confirm,
+    spock_slot_enable_failover => slots::enable_failover,
+    spock_get_lsn_from_commit_ts => slots::lsn_at,
+    spockro_terminate_active_transactions => maintenance::terminate_active_transactions,
+    spock_cleanup_resolutions_sql => maintenance::cleanup_resolutions,
     spock_create_sync_event => marker::sync_event,
 }
 

@@ -5,10 +5,11 @@
 //!    ends, and every few seconds anyway.
 //! 2. The catalogs are read under the lock on `spock.local_node` that every change of subscriptions takes, so that no
 //!    worker is started from a row that a transaction is just changing. Nothing else happens while the lock is held.
-//! 3. The pass over sequences is a transaction of its own; what fails in it is logged and tried again at the next.
+//! 3. The pass over sequences and the daily clean-up are transactions of their own; what fails in them is logged and tried
+//!    again at the next.
 //! 4. Without extension or local node nothing of this database runs: workers are ended and the manager leaves.
 
-use crate::catalog::topology;
+use crate::catalog::{resolutions, topology};
 use crate::error::Report;
 use crate::pg::attempt::attempt;
 use crate::pg::latch;
@@ -33,6 +34,8 @@ const LOCK_WAIT_MAX: &str = "300ms";
 const SEQUENCE_PASS_INTERVAL: Duration = Duration::from_secs(5);
 /// The same, while a sequence is used faster than its announcements grow.
 const SEQUENCE_PASS_INTERVAL_BUSY: Duration = Duration::from_secs(1);
+/// How often old conflicts are deleted; for the first time when the manager starts.
+const CLEAN_UP_INTERVAL: Duration = Duration::from_hours(24);
 /// Pause after stepping back.
 const STEP_BACK: Duration = Duration::from_millis(200);
 
@@ -69,6 +72,7 @@ struct Wishes {
 fn run(database: u32) -> Result<(), Report> {
     let mut keeper = Keeper::new(Role::Apply, usize::MAX);
     let mut sequence_pass_due = Instant::now();
+    let mut clean_up_due = Instant::now();
     loop {
         latch::reload_if_asked();
         let read = match attempt(read_wishes) {
@@ -105,6 +109,10 @@ fn run(database: u32) -> Result<(), Report> {
         if sequence_pass_due <= Instant::now() {
             sequence_pass_due = Instant::now() + pass_over_sequences();
         }
+        if clean_up_due <= Instant::now() {
+            clean_up_due = Instant::now() + CLEAN_UP_INTERVAL;
+            clean_up();
+        }
         latch::wait(pause.min(sequence_pass_due.saturating_duration_since(Instant::now())));
     }
 }
@@ -130,6 +138,23 @@ fn pass_over_sequences() -> Duration {
             }
             SEQUENCE_PASS_INTERVAL
         }
+    }
+}
+
+/// Deletes the history of conflicts beyond `spock.resolutions_retention_days`.
+fn clean_up() {
+    let days = settings::resolutions_retention_days().cast_signed();
+    let deleted = attempt(|| {
+        let txn = Txn::begin();
+        let deleted = resolutions::delete_older_than(days)?;
+        txn.commit();
+        Ok::<_, Report>(deleted)
+    });
+    match deleted {
+        Ok(Ok(0)) => {}
+        Ok(Ok(count)) => raise::log_line(format!("{count} conflicts older than {days} days were deleted")),
+        Ok(Err(report)) => raise::log(Level::Warning, &report),
+        Err(caught) => raise::log(Level::Warning, &caught.report),
     }
 }
 

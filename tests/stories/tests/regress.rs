@@ -37,6 +37,7 @@ scripts! {
     replication_set
     sequences
     settings
+    slots
     subscription
     table_data
 }

@@ -9,6 +9,7 @@ mod errors;
 mod filters;
 mod golden;
 mod hold;
+mod maintenance;
 mod mesh;
 mod options;
 mod partitions;
