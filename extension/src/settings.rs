@@ -6,11 +6,12 @@
 //! 2. Only settings that do something in this release are defined, and a misspelt one is noticed: the prefix is reserved.
 
 mod applying;
+mod operating;
 
 pub use applying::{
     ChangeLogging, LogVerbosity, change_logging, check_all_unique_indexes, log_verbosity, output_delay_ms,
-    pause_timeout_s, resolutions_retention_days,
 };
+pub use operating::{pause_timeout_s, resolutions_retention_days};
 
 use pgrx::PgSqlErrorCode;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
@@ -171,6 +172,7 @@ pub fn define() {
     define_conflicts();
     define_workers();
     applying::define();
+    operating::define();
     GucRegistry::define_string_guc(
         c"spock.country",
         c"Country of this server, as spock.get_country() answers.",

@@ -91,8 +91,6 @@ static EXCEPTION_LOGGING: GucSetting<ExceptionLogging> = GucSetting::<ExceptionL
 static READ_RETRY_COUNT: GucSetting<i32> = GucSetting::<i32>::new(ReadRetryCount::VALUE);
 static REPLAY_QUEUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(ReplayQueueSize::VALUE);
 static CHECK_ALL_UNIQUE: GucSetting<bool> = GucSetting::<bool>::new(false);
-static RESOLUTIONS_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(100);
-static PAUSE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10);
 static OUTPUT_DELAY: GucSetting<i32> = GucSetting::<i32>::new(0);
 
 /// Whether and how applied changes are logged.
@@ -108,16 +106,6 @@ pub fn log_verbosity() -> LogVerbosity {
 /// Whether an INSERT that finds no row by its identity looks for one by the table's other unique indexes.
 pub fn check_all_unique_indexes() -> bool {
     CHECK_ALL_UNIQUE.get()
-}
-
-/// After how many days conflicts are forgotten. 0: never.
-pub fn resolutions_retention_days() -> u32 {
-    RESOLUTIONS_RETENTION.get().unsigned_abs()
-}
-
-/// How long `spock.pause_apply_workers` waits for workers and then holds them, in seconds, 1 or more.
-pub fn pause_timeout_s() -> u32 {
-    PAUSE_TIMEOUT.get().unsigned_abs()
 }
 
 /// How long a sender waits before it sends the end of a transaction, in milliseconds. For tests.
@@ -173,26 +161,6 @@ pub(super) fn define() {
         (0, 2_097_151),
         GucContext::Sighup,
         GucFlags::UNIT_MB,
-    );
-    GucRegistry::define_int_guc(
-        c"spock.resolutions_retention_days",
-        c"Days after which rows of spock.resolutions are deleted, once a day.",
-        c"0 keeps them.",
-        &RESOLUTIONS_RETENTION,
-        0,
-        i32::MAX,
-        GucContext::Sighup,
-        GucFlags::default(),
-    );
-    GucRegistry::define_int_guc(
-        c"spock.pause_timeout",
-        c"How long spock.pause_apply_workers waits for apply workers, and how long they then stay held.",
-        c"",
-        &PAUSE_TIMEOUT,
-        1,
-        2_147_483,
-        GucContext::Userset,
-        GucFlags::UNIT_S,
     );
     GucRegistry::define_int_guc(
         c"spock.output_delay",
