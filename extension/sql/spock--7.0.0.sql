@@ -553,6 +553,9 @@ REVOKE ALL ON FUNCTION spock.cleanup_resolutions(integer) FROM PUBLIC;
 CREATE FUNCTION spock.sync_event(transactional boolean DEFAULT false) RETURNS pg_lsn
 AS 'MODULE_PATHNAME', 'spock_create_sync_event' LANGUAGE c VOLATILE STRICT;
 
+CREATE FUNCTION spock.repair_mode(enabled boolean) RETURNS pg_lsn
+AS 'MODULE_PATHNAME', 'spock_repair_mode' LANGUAGE c VOLATILE;
+
 /* Waits until this node has applied what `origin` had written up to `lsn`. The rounds end with ROLLBACK, so that each sees
    the newest rows and the session holds no snapshot meanwhile: call it outside a transaction block. */
 CREATE PROCEDURE spock.wait_for_sync_event(OUT result boolean, origin_id oid, lsn pg_lsn, timeout integer DEFAULT 0,

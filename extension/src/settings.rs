@@ -6,12 +6,15 @@
 //! 2. Only settings that do something in this release are defined, and a misspelt one is noticed: the prefix is reserved.
 
 mod applying;
+mod ddl;
 mod operating;
 
 pub use applying::{
     ChangeLogging, LogVerbosity, change_logging, check_all_unique_indexes, log_verbosity, output_delay_ms,
 };
 pub use operating::{pause_timeout_s, resolutions_retention_days};
+
+pub use ddl::set_repair_mode;
 
 use pgrx::PgSqlErrorCode;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
@@ -173,6 +176,7 @@ pub fn define() {
     define_workers();
     applying::define();
     operating::define();
+    ddl::define();
     GucRegistry::define_string_guc(
         c"spock.country",
         c"Country of this server, as spock.get_country() answers.",

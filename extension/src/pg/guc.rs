@@ -124,3 +124,20 @@ pub fn reserve_prefix(prefix: &'static CStr) {
     // SAFETY: a static string; removes unknown settings of that prefix with a warning.
     unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) }
 }
+
+/// Sets a setting that only the server itself may change, until the end of the current transaction.
+pub fn set_internal_for_transaction(name: &'static CStr, value: &'static CStr) {
+    // SAFETY: static strings; inside a transaction, whose end puts the former value back.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_INTERNAL,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
+    }
+}

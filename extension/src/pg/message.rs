@@ -8,6 +8,13 @@ use pgrx::pg_sys;
 /// Prefix by which the output plugin knows our messages.
 const PREFIX: &core::ffi::CStr = c"Spock";
 
+/// Writes a message that is decoded at its place among the changes of the current transaction, if that commits. Returns the end
+/// of its record.
+pub fn write_in_transaction(payload: &[u8]) -> Option<Lsn> {
+    // SAFETY: the pointers are valid for the call; the record is written by the server, which raises on failure.
+    Lsn::new(unsafe { log_logical_message(PREFIX, payload, true) })
+}
+
 /// Writes a message and waits until it is on disk. Returns the end of its record. A transactional message is decoded at
 /// the commit of the current transaction, another one at its own place.
 pub fn write_flushed(payload: &[u8], transactional: bool) -> Option<Lsn> {

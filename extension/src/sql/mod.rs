@@ -78,6 +78,7 @@ crate::sql_functions! {
     spockro_terminate_active_transactions => maintenance::terminate_active_transactions,
     spock_cleanup_resolutions_sql => maintenance::cleanup_resolutions,
     spock_create_sync_event => marker::sync_event,
+    spock_repair_mode => marker::set_repair_mode,
 }
 
 /// Argument `n`, a `name` that must be given and not be empty.

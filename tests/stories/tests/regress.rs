@@ -34,6 +34,7 @@ scripts! {
     node
     options
     pause
+    repair_mode
     replication_set
     sequences
     settings
