@@ -39,6 +39,7 @@ pub extern "C-unwind" fn _PG_init() {
     pg::progress_wal::register();
     if !pg::server::is_binary_upgrade() {
         pg::drop_hook::install(sql::dropped::before_drop);
+        pg::readonly::install(settings::refuses_writes);
     }
     worker::init();
 }

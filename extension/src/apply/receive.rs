@@ -13,7 +13,7 @@ use crate::pg::conn::{ConnError, Stream, Wake};
 use crate::pg::error_context::Place;
 use crate::pg::progress_wal;
 use crate::pg::{latch, process, session};
-use crate::settings;
+use crate::settings::{self, ReadOnly};
 use crate::worker::pause;
 use crate::worker::progress::{self, CounterKey, ProgressKey, ProgressUpdate};
 use crate::worker::registry::{self, WorkerStatus};
@@ -210,25 +210,24 @@ impl Receiver<'_> {
         }
     }
 
-    /// Waits while a session holds the apply workers, and answers the provider meanwhile. Nothing of the transaction has
-    /// been done yet.
+    /// Waits while nothing may be applied, and keeps the provider informed meanwhile. Nothing of the transaction has been
+    /// done yet.
     fn wait_for_release(&mut self) {
-        let mut held = false;
-        while !pause::may_begin() {
-            if !held {
-                held = true;
-                registry::report_status(WorkerStatus::Paused);
-            }
+        if may_apply() {
+            return;
+        }
+        registry::report_status(WorkerStatus::Paused);
+        while !may_apply() {
             latch::wait(pause::PARKED_POLL);
             latch::check_interrupts();
             latch::reload_if_asked();
-            if self.fed_back_at.elapsed() > FEEDBACK_INTERVAL_MAX {
+            if self.fed_back_at.elapsed() > IDLE_WAIT {
                 self.feedback(true, false);
             }
         }
-        if held {
-            registry::report_status(WorkerStatus::Running);
-        }
+        registry::report_status(WorkerStatus::Running);
+        // What the provider said meanwhile has not been read.
+        self.heard_at = Instant::now();
     }
 
     /// Numbers for views and people.
@@ -253,6 +252,11 @@ impl Receiver<'_> {
         let _complete = progress::add_counts(&counts);
         between_transactions();
     }
+}
+
+/// Whether a transaction may be begun now: the node takes changes and no session holds its workers.
+fn may_apply() -> bool {
+    settings::readonly() != ReadOnly::All && pause::may_begin()
 }
 
 /// What every session of the server does between two commands: a stream that never pauses must not keep settings from

@@ -187,6 +187,10 @@ unsafe extern "C-unwind" fn object_access(
         if let Some(next) = NEXT_ACCESS.get() {
             pg_sys::ffi::pg_guard_ffi_boundary(|| next(access, class, object, part, argument));
         }
+        if access == pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE {
+            // The one thing that a client can ask for without a statement is the call of a function.
+            super::readonly::impose();
+        }
         if access != pg_sys::ObjectAccessType::OAT_DROP {
             return;
         }

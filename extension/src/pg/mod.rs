@@ -34,6 +34,7 @@ pub mod predicate;
 pub mod process;
 pub mod progress_wal;
 pub mod raise;
+pub mod readonly;
 pub mod relation;
 pub mod row_filter;
 pub mod scope;

@@ -35,6 +35,7 @@ scripts! {
     options
     pause
     repair_mode
+    readonly
     replication_set
     sequences
     settings

@@ -14,6 +14,7 @@ mod mesh;
 mod options;
 mod partitions;
 mod pause;
+mod readonly;
 mod removal;
 mod requirements;
 mod sequences;
