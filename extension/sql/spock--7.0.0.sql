@@ -211,6 +211,11 @@ INSERT INTO spock.reserved_object (name, kind, exclude_from_dump, block_in_repse
 
 SELECT pg_catalog.pg_extension_config_dump('spock.reserved_object', 'WHERE NOT builtin');
 
+-- Functions, views and privileges: upgrade scripts end with this part, too ------------------------------------------------
+-- Every statement from here on can run again: xtask turns CREATE into CREATE OR REPLACE.
+
+-- Reserved schemas and extensions ---------------------------------------------------------------------------------------
+
 CREATE FUNCTION spock.reserved_object_guard() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -611,25 +616,25 @@ $$;
 -- Delta columns: the local value moves by what the remote change added ---------------------------------------------------
 
 CREATE FUNCTION spock.delta_apply(smallint, smallint, smallint) RETURNS smallint
-LANGUAGE sql AS $$ SELECT $3 OPERATOR(pg_catalog.+) ($2 OPERATOR(pg_catalog.-) $1) $$;
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT $3 OPERATOR(pg_catalog.+) ($2 OPERATOR(pg_catalog.-) $1) $$;
 
 CREATE FUNCTION spock.delta_apply(integer, integer, integer) RETURNS integer
-LANGUAGE sql AS $$ SELECT $3 OPERATOR(pg_catalog.+) ($2 OPERATOR(pg_catalog.-) $1) $$;
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT $3 OPERATOR(pg_catalog.+) ($2 OPERATOR(pg_catalog.-) $1) $$;
 
 CREATE FUNCTION spock.delta_apply(bigint, bigint, bigint) RETURNS bigint
-LANGUAGE sql AS $$ SELECT $3 OPERATOR(pg_catalog.+) ($2 OPERATOR(pg_catalog.-) $1) $$;
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT $3 OPERATOR(pg_catalog.+) ($2 OPERATOR(pg_catalog.-) $1) $$;
 
 CREATE FUNCTION spock.delta_apply(real, real, real) RETURNS real
-LANGUAGE sql AS $$ SELECT $3 OPERATOR(pg_catalog.+) ($2 OPERATOR(pg_catalog.-) $1) $$;
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT $3 OPERATOR(pg_catalog.+) ($2 OPERATOR(pg_catalog.-) $1) $$;
 
 CREATE FUNCTION spock.delta_apply(double precision, double precision, double precision) RETURNS double precision
-LANGUAGE sql AS $$ SELECT $3 OPERATOR(pg_catalog.+) ($2 OPERATOR(pg_catalog.-) $1) $$;
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT $3 OPERATOR(pg_catalog.+) ($2 OPERATOR(pg_catalog.-) $1) $$;
 
 CREATE FUNCTION spock.delta_apply(numeric, numeric, numeric) RETURNS numeric
-LANGUAGE sql AS $$ SELECT $3 OPERATOR(pg_catalog.+) ($2 OPERATOR(pg_catalog.-) $1) $$;
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT $3 OPERATOR(pg_catalog.+) ($2 OPERATOR(pg_catalog.-) $1) $$;
 
 CREATE FUNCTION spock.delta_apply(money, money, money) RETURNS money
-LANGUAGE sql AS $$ SELECT $3 OPERATOR(pg_catalog.+) ($2 OPERATOR(pg_catalog.-) $1) $$;
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT $3 OPERATOR(pg_catalog.+) ($2 OPERATOR(pg_catalog.-) $1) $$;
 
 -- Checksums over a table ------------------------------------------------------------------------------------------------
 
@@ -642,3 +647,47 @@ CREATE AGGREGATE spock.md5_agg (ORDER BY anyelement) (
     INITCOND = '',
     PARALLEL = SAFE
 );
+
+-- Roles -----------------------------------------------------------------------------------------------------------------
+
+/* Roles belong to the whole server, so no extension can own them: they are made when they are not there, and stay when the
+   extension goes. spock_admin may run what changes something, as a superuser may; spock_monitor may look at nodes,
+   subscriptions, progress and counters. Neither sees connection strings, queued commands or values of rows. */
+DO $$
+DECLARE
+    wanted name;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY['spock_admin', 'spock_monitor']::name[] LOOP
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = wanted) THEN
+            EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', wanted);
+        END IF;
+    END LOOP;
+EXCEPTION
+    -- Another database of this server was faster.
+    WHEN duplicate_object OR unique_violation THEN NULL;
+END
+$$;
+
+GRANT USAGE ON SCHEMA spock TO spock_admin, spock_monitor;
+
+GRANT SELECT ON spock.node, spock.local_node, spock.subscription, spock.local_sync_status, spock.replication_set,
+    spock.replication_set_table, spock.replication_set_seq, spock.sequence_state, spock.depend, spock.reserved_object,
+    spock.tables, spock.progress, spock.lag_tracker, spock.channel_table_stats, spock.channel_summary_stats
+    TO spock_admin, spock_monitor;
+
+GRANT SELECT (if_id, if_name, if_nodeid) ON spock.node_interface TO spock_admin, spock_monitor;
+
+GRANT SELECT (queued_at, role, replication_sets, message_type) ON spock.queue TO spock_admin, spock_monitor;
+
+GRANT SELECT (id, node_name, log_time, relname, idxname, conflict_type, conflict_resolution, local_origin, local_xid,
+    local_timestamp, remote_origin, remote_xid, remote_timestamp, remote_lsn) ON spock.resolutions
+    TO spock_admin, spock_monitor;
+
+GRANT SELECT (remote_origin, remote_commit_ts, command_counter, retry_errored_at, remote_xid, local_origin, local_commit_ts,
+    table_schema, table_name, operation) ON spock.exception_log TO spock_admin, spock_monitor;
+
+-- Administrators keep these by hand or with tools; what is built in stays so.
+GRANT INSERT (name, kind, exclude_from_dump, block_in_repset, replicate_ddl),
+    UPDATE (exclude_from_dump, block_in_repset, replicate_ddl), DELETE ON spock.reserved_object TO spock_admin;
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON spock.pii, spock.exception_status, spock.exception_status_detail TO spock_admin;

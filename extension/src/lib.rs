@@ -36,6 +36,7 @@ pub extern "C-unwind" fn _PG_init() {
         requirements::check();
     }
     settings::define();
+    pg::security_label::register();
     pg::progress_wal::register();
     if !pg::server::is_binary_upgrade() {
         pg::drop_hook::install(sql::dropped::before_drop);

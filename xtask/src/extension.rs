@@ -19,6 +19,7 @@ use crate::stamp::{Inputs, stamp_of};
 use crate::step::Step;
 use crate::symbols;
 use crate::target::{Places, Target};
+use crate::upgrade_script;
 
 /// The first rustc that pgrx's manifests accept; it compiles on older ones too.
 const PGRX_RUSTC: (u32, u32) = (1, 96);
@@ -89,12 +90,28 @@ fn stage(cx: &Cx, target: &Target) -> Result<()> {
             *content = text.into_bytes();
         }
     }
+    complete_upgrade_scripts(&mut wanted)?;
     let manifest = cx.root.join("Cargo.toml");
     let text = fs::read_to_string(&manifest).map_err(Failure::io("read", &manifest))?;
     wanted.push(("Cargo.toml".into(), staged_manifest(&text)?.into_bytes()));
     let lock = cx.root.join("Cargo.lock");
     wanted.push(("Cargo.lock".into(), fs::read(&lock).map_err(Failure::io("read", &lock))?));
     sync(&stage, &wanted)
+}
+
+/// Puts into upgrade scripts what the install script has.
+fn complete_upgrade_scripts(staged: &mut [(PathBuf, Vec<u8>)]) -> Result<()> {
+    let base = format!("extension/sql/spock--{}.sql", env!("CARGO_PKG_VERSION"));
+    let Some((_, base)) = staged.iter().find(|(name, _)| name == Path::new(&base)) else {
+        return Err(Failure::failed(format!("{base} is not there"), "its name holds the workspace's version"));
+    };
+    let base = String::from_utf8_lossy(base).into_owned();
+    for (name, content) in staged.iter_mut().filter(|(name, _)| name.extension().is_some_and(|e| e == "sql")) {
+        let text = String::from_utf8_lossy(content).into_owned();
+        let whole = upgrade_script::complete(&text, &base);
+        *content = whole.map_err(|why| Failure::failed(format!("{}: {why}", name.display()), ""))?.into_bytes();
+    }
+    Ok(())
 }
 
 /// The workspace's manifest with only the crates that are staged.

@@ -40,6 +40,7 @@ mod system;
 mod tally;
 mod target;
 mod tidy;
+mod upgrade_script;
 mod workflow;
 
 use args::{Cli, Command};

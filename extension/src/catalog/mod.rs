@@ -7,6 +7,7 @@
 pub mod dependency;
 pub mod dsn;
 pub mod exceptions;
+pub mod extension;
 pub mod query;
 pub mod queue;
 pub mod relations;

@@ -46,6 +46,8 @@ pub enum Value {
     Lsn(Option<Lsn>),
     /// `timestamp with time zone`
     Time(PgTime),
+    /// What a function of the server returned, of the declared type
+    Computed(pg_sys::Datum),
 }
 
 impl Value {
@@ -78,6 +80,7 @@ impl Value {
             Self::Jsonb(value) => Some(jsonb_datum(&value)),
             Self::Lsn(value) => Some(pg_sys::Datum::from(value.map_or(0, Lsn::get))),
             Self::Time(value) => Some(pg_sys::Datum::from(value.micros())),
+            Self::Computed(value) => Some(value),
         }
     }
 }
@@ -124,6 +127,11 @@ impl Call {
     /// `raw` is the argument of a version-1 function and is used only until that function returns.
     pub unsafe fn new(raw: pg_sys::FunctionCallInfo) -> Self {
         Self { raw }
+    }
+
+    /// What the server passed, for `pg`.
+    pub(super) fn raw(&self) -> pg_sys::FunctionCallInfo {
+        self.raw
     }
 
     fn arg<T: pgrx::FromDatum>(&self, n: usize) -> Option<T> {
@@ -175,6 +183,15 @@ impl Call {
         // SAFETY: a live call; the server looks at the expression that made it, if there is one.
         let found = unsafe { pg_sys::get_fn_expr_argtype((*self.raw).flinfo, n as core::ffi::c_int) };
         (found != pg_sys::InvalidOid).then(|| found.to_u32())
+    }
+
+    /// An `xid`.
+    pub fn xid(&self, n: usize) -> Option<u32> {
+        if self.is_null(n) {
+            return None;
+        }
+        // SAFETY: not null; a 32-bit number by value.
+        Some(unsafe { pg_getarg_datum_raw(self.raw, n) }.value() as u32)
     }
 
     /// A `text`.

@@ -8,6 +8,7 @@
 
 mod capabilities;
 pub mod dropped;
+mod former;
 mod maintenance;
 mod marker;
 mod membership;
@@ -79,6 +80,19 @@ crate::sql_functions! {
     spock_cleanup_resolutions_sql => maintenance::cleanup_resolutions,
     spock_create_sync_event => marker::sync_event,
     spock_repair_mode => marker::set_repair_mode,
+    spock_adopt_progress => former::adopt_progress,
+    spock_xact_commit_timestamp_origin => former::commit_timestamp_origin,
+    delta_apply_int2 => former::delta_int2,
+    delta_apply_int4 => former::delta_int4,
+    delta_apply_int8 => former::delta_int8,
+    delta_apply_float4 => former::delta_float4,
+    delta_apply_float8 => former::delta_float8,
+    delta_apply_numeric => former::delta_numeric,
+    delta_apply_money => former::delta_money,
+    spock_truncate_trigger_add => former::nothing,
+    spock_dependency_check_trigger => former::nothing,
+    spock_hooks_setup => former::nothing,
+    spock_show_repset_table_info_by_target => former::gone,
 }
 
 /// Argument `n`, a `name` that must be given and not be empty.

@@ -7,7 +7,8 @@
 //!    worker is started from a row that a transaction is just changing. Nothing else happens while the lock is held.
 //! 3. The pass over sequences and the daily clean-up are transactions of their own; what fails in them is logged and tried
 //!    again at the next.
-//! 4. Without extension or local node nothing of this database runs: workers are ended and the manager leaves.
+//! 4. Nothing is read before the extension's objects are of the library's version ([`updater`]).
+//! 5. Without extension or local node nothing of this database runs: workers are ended and the manager leaves.
 
 use crate::catalog::{resolutions, topology};
 use crate::error::Report;
@@ -20,6 +21,7 @@ use crate::sequences;
 use crate::settings;
 use crate::worker::keeper::{Keeper, Wanted};
 use crate::worker::registry::{self, Ended, Role, Ticket, WorkerStatus};
+use crate::worker::updater;
 use pgrx::PgSqlErrorCode;
 use spock_core::types::SubId;
 use std::time::{Duration, Instant};
@@ -70,6 +72,7 @@ struct Wishes {
 }
 
 fn run(database: u32) -> Result<(), Report> {
+    updater::bring_up_to_date(database, LOCK_WAIT_MAX)?;
     let mut keeper = Keeper::new(Role::Apply, usize::MAX);
     let mut sequence_pass_due = Instant::now();
     let mut clean_up_due = Instant::now();

@@ -24,6 +24,7 @@ pub mod progress;
 pub mod progress_file;
 pub mod registry;
 pub mod supervisor;
+pub mod updater;
 
 use crate::pg::process::{self, WorkerSpec};
 use std::time::Duration;

@@ -154,6 +154,21 @@ pub fn reserve() {
     COUNTERS.reserve();
 }
 
+/// Takes over what an earlier version kept of a group, as far as it is newer than what is known.
+pub fn adopt(row: &ProgressRow) {
+    let old = Group::of(row);
+    let known =
+        ProgressUpdate { insert_lsn: row.remote_insert_lsn, received_lsn: row.received_lsn, ..Default::default() };
+    update(row.key, &known);
+    let mut groups = GROUPS.write();
+    if let Some(group) = groups.iter_mut().find(|group| group.is(row.key) && group.commit_ts < old.commit_ts) {
+        group.commit_ts = old.commit_ts;
+        group.commit_lsn = old.commit_lsn;
+        group.updated_ts = old.updated_ts;
+        group.by_decode = old.by_decode;
+    }
+}
+
 /// Merges `update` into the group's row, making it if needed. One lock, no allocation: for each commit and each drained
 /// buffer, not for each row.
 pub fn update(key: ProgressKey, update: &ProgressUpdate) {

@@ -15,6 +15,7 @@ pub mod bundle;
 pub mod cluster;
 pub mod demo;
 pub mod error;
+pub mod former;
 pub mod log;
 pub mod mesh;
 pub mod node;

@@ -316,6 +316,11 @@ impl Node {
         }
     }
 
+    /// Gives a file or directory that was put into the data directory to the servers' account.
+    pub fn hand_over(&self, path: &Path) -> Result<(), MeshError> {
+        give_to_servers(&self.prefix, path)
+    }
+
     fn write_settings(&self) -> Result<(), MeshError> {
         let mut text = String::new();
         for (name, value) in lock(&self.settings).iter() {

@@ -219,6 +219,24 @@ fn copy_tree(from: &Path, to: &Path, linked: &mut Vec<(u64, PathBuf)>) -> Result
     Ok(())
 }
 
+/// The same tree under another name: files as hard links where the file system allows, as copies otherwise.
+pub(crate) fn link_tree(from: &Path, to: &Path) -> Result<(), MeshError> {
+    fs::create_dir_all(to).map_err(MeshError::io("make", to))?;
+    for path in entries(from)? {
+        let target = to.join(path.file_name().unwrap_or_default());
+        let meta = fs::symlink_metadata(&path).map_err(MeshError::io("look at", &path))?;
+        if meta.is_dir() {
+            link_tree(&path, &target)?;
+        } else if meta.is_symlink() {
+            let goal = fs::read_link(&path).map_err(MeshError::io("read", &path))?;
+            symlink(goal, &target).map_err(MeshError::io("make", &target))?;
+        } else if fs::hard_link(&path, &target).is_err() {
+            fs::copy(&path, &target).map_err(MeshError::io("copy", &path))?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -37,6 +37,8 @@ scripts! {
     repair_mode
     readonly
     replication_set
+    roles
+    security_label
     sequences
     settings
     slots

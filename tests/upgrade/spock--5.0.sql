@@ -1,0 +1,331 @@
+/* What the C edition's extension script of version 5.0.x leaves in the catalogs, written from a description of them. Bodies of
+   procedures are short: tests look at what an upgrade makes of the objects, and never call these.
+   A line that ends in `-- since`, `-- until` or `-- between` belongs to some of the versions 5.0.0 to 5.0.11 only. */
+
+-- Nodes -----------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE spock.node (
+    node_id oid NOT NULL PRIMARY KEY,
+    node_name name NOT NULL UNIQUE,
+    location text,
+    country text,
+    info jsonb
+) WITH (user_catalog_table = true);
+
+CREATE TABLE spock.node_interface (
+    if_id oid NOT NULL PRIMARY KEY,
+    if_name name NOT NULL,
+    if_nodeid oid REFERENCES spock.node (node_id) ON UPDATE CASCADE,
+    if_dsn text NOT NULL,
+    UNIQUE (if_nodeid, if_name)
+);
+
+CREATE TABLE spock.local_node (
+    node_id oid PRIMARY KEY REFERENCES spock.node (node_id),
+    node_local_interface oid NOT NULL REFERENCES spock.node_interface (if_id)
+);
+
+CREATE TABLE spock.subscription (
+    sub_id oid NOT NULL PRIMARY KEY,
+    sub_name name NOT NULL UNIQUE,
+    sub_origin oid NOT NULL REFERENCES spock.node (node_id) ON UPDATE CASCADE,
+    sub_target oid NOT NULL REFERENCES spock.node (node_id) ON UPDATE CASCADE,
+    sub_origin_if oid NOT NULL REFERENCES spock.node_interface (if_id),
+    sub_target_if oid NOT NULL REFERENCES spock.node_interface (if_id),
+    sub_enabled boolean NOT NULL DEFAULT true,
+    sub_slot_name name NOT NULL,
+    sub_replication_sets text[],
+    sub_forward_origins text[],
+    sub_apply_delay interval NOT NULL DEFAULT '0',
+    sub_force_text_transfer boolean NOT NULL DEFAULT false,
+    sub_skip_lsn pg_lsn NOT NULL DEFAULT '0/0'
+    , sub_skip_schema text -- between 5.0.2 5.0.6
+    , sub_skip_schema text[] -- since 5.0.7
+    , sub_created_at timestamptz -- since 5.0.6
+);
+
+CREATE TABLE spock.local_sync_status (
+    sync_kind "char" NOT NULL CHECK (sync_kind IN ('i', 's', 'd', 'f')),
+    sync_subid oid NOT NULL REFERENCES spock.subscription (sub_id),
+    sync_nspname name,
+    sync_relname name,
+    sync_status "char" NOT NULL,
+    sync_statuslsn pg_lsn NOT NULL,
+    UNIQUE (sync_subid, sync_nspname, sync_relname)
+);
+
+-- Replication sets ------------------------------------------------------------------------------------------------------
+
+CREATE TABLE spock.replication_set (
+    set_id oid NOT NULL PRIMARY KEY,
+    set_nodeid oid NOT NULL REFERENCES spock.node (node_id) ON UPDATE CASCADE,
+    set_name name NOT NULL,
+    replicate_insert boolean NOT NULL DEFAULT true,
+    replicate_update boolean NOT NULL DEFAULT true,
+    replicate_delete boolean NOT NULL DEFAULT true,
+    replicate_truncate boolean NOT NULL DEFAULT true,
+    UNIQUE (set_nodeid, set_name)
+) WITH (user_catalog_table = true);
+
+CREATE TABLE spock.replication_set_table (
+    set_id oid NOT NULL,
+    set_reloid regclass NOT NULL,
+    set_att_list text[],
+    set_row_filter pg_node_tree,
+    PRIMARY KEY (set_id, set_reloid)
+) WITH (user_catalog_table = true);
+
+CREATE TABLE spock.replication_set_seq (
+    set_id oid NOT NULL,
+    set_seqoid regclass NOT NULL,
+    PRIMARY KEY (set_id, set_seqoid)
+) WITH (user_catalog_table = true);
+
+CREATE TABLE spock.sequence_state (
+    seqoid oid NOT NULL PRIMARY KEY,
+    cache_size integer NOT NULL,
+    last_value bigint NOT NULL
+) WITH (user_catalog_table = true);
+
+CREATE TABLE spock.depend (
+    classid oid NOT NULL,
+    objid oid NOT NULL,
+    objsubid integer NOT NULL,
+    refclassid oid NOT NULL,
+    refobjid oid NOT NULL,
+    refobjsubid integer NOT NULL,
+    deptype "char" NOT NULL
+) WITH (user_catalog_table = true);
+
+CREATE TABLE spock.queue (
+    queued_at timestamptz NOT NULL,
+    role name NOT NULL,
+    replication_sets text[],
+    message_type "char" NOT NULL,
+    message json NOT NULL
+);
+
+CREATE TABLE spock.pii (
+    id integer GENERATED ALWAYS AS IDENTITY,
+    pii_schema text NOT NULL,
+    pii_table text NOT NULL,
+    pii_column text NOT NULL,
+    PRIMARY KEY (id)
+) WITH (user_catalog_table = true);
+
+-- Conflicts and exceptions ----------------------------------------------------------------------------------------------
+
+CREATE TABLE spock.resolutions (
+    id integer GENERATED ALWAYS AS IDENTITY,
+    node_name name NOT NULL,
+    log_time timestamptz NOT NULL,
+    relname text,
+    idxname text,
+    conflict_type text,
+    conflict_resolution text,
+    local_origin integer,
+    local_tuple text,
+    local_xid xid,
+    local_timestamp timestamptz,
+    remote_origin integer,
+    remote_tuple text,
+    remote_xid xid,
+    remote_timestamp timestamptz,
+    remote_lsn pg_lsn,
+    PRIMARY KEY (id, node_name)
+) WITH (user_catalog_table = true);
+
+CREATE TABLE spock.exception_log (
+    remote_origin oid NOT NULL,
+    remote_commit_ts timestamptz NOT NULL,
+    command_counter integer NOT NULL,
+    retry_errored_at timestamptz NOT NULL,
+    remote_xid bigint NOT NULL,
+    local_origin oid,
+    local_commit_ts timestamptz,
+    table_schema text,
+    table_name text,
+    operation text,
+    local_tup jsonb,
+    remote_old_tup jsonb,
+    remote_new_tup jsonb,
+    ddl_statement text,
+    ddl_user text,
+    error_message text NOT NULL,
+    PRIMARY KEY (remote_origin, remote_commit_ts, command_counter, retry_errored_at)
+) WITH (user_catalog_table = true);
+
+CREATE TABLE spock.exception_status (
+    remote_origin oid NOT NULL,
+    remote_commit_ts timestamptz NOT NULL,
+    retry_errored_at timestamptz NOT NULL,
+    remote_xid bigint NOT NULL,
+    status text NOT NULL,
+    resolved_at timestamptz,
+    resolution_details jsonb,
+    PRIMARY KEY (remote_origin, remote_commit_ts, retry_errored_at)
+) WITH (user_catalog_table = true);
+
+CREATE TABLE spock.exception_status_detail (
+    remote_origin oid NOT NULL,
+    remote_commit_ts timestamptz NOT NULL,
+    command_counter integer NOT NULL,
+    retry_errored_at timestamptz NOT NULL,
+    remote_xid bigint NOT NULL,
+    status text NOT NULL,
+    resolved_at timestamptz,
+    resolution_details jsonb,
+    PRIMARY KEY (remote_origin, remote_commit_ts, command_counter, retry_errored_at),
+    FOREIGN KEY (remote_origin, remote_commit_ts, retry_errored_at) REFERENCES spock.exception_status
+) WITH (user_catalog_table = true);
+
+-- Positions of what was applied -----------------------------------------------------------------------------------------
+
+CREATE TABLE spock.progress (
+    node_id oid NOT NULL,
+    remote_node_id oid NOT NULL,
+    remote_commit_ts timestamptz NOT NULL,
+    remote_lsn pg_lsn NOT NULL,
+    remote_insert_lsn pg_lsn NOT NULL,
+    last_updated_ts timestamptz NOT NULL,
+    updated_by_decode bool NOT NULL,
+    PRIMARY KEY (node_id, remote_node_id)
+) WITH (fillfactor = 50);
+
+CREATE VIEW spock.lag_tracker AS
+    SELECT o.node_name AS origin_name,
+           n.node_name AS receiver_name,
+           max(p.remote_commit_ts) AS commit_timestamp,
+           max(p.remote_lsn) AS last_received_lsn,
+           max(p.remote_insert_lsn) AS remote_insert_lsn,
+           CASE WHEN bool_or(p.updated_by_decode) THEN max(p.remote_insert_lsn) - max(p.remote_lsn) ELSE 0 END
+               AS replication_lag_bytes,
+           CASE WHEN bool_or(p.updated_by_decode) THEN now() - max(p.remote_commit_ts)
+                ELSE now() - max(p.last_updated_ts) END AS replication_lag
+      FROM spock.progress p
+      LEFT JOIN spock.node o ON o.node_id = p.remote_node_id
+      LEFT JOIN spock.node n ON n.node_id = p.node_id
+     GROUP BY o.node_name, n.node_name;
+
+-- Functions -------------------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION spock.delta_apply(bigint, bigint, bigint) RETURNS bigint AS 'MODULE_PATHNAME', 'delta_apply_int8' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.delta_apply(double precision, double precision, double precision) RETURNS double precision AS 'MODULE_PATHNAME', 'delta_apply_float8' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.delta_apply(integer, integer, integer) RETURNS integer AS 'MODULE_PATHNAME', 'delta_apply_int4' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.delta_apply(money, money, money) RETURNS money AS 'MODULE_PATHNAME', 'delta_apply_money' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.delta_apply(numeric, numeric, numeric) RETURNS numeric AS 'MODULE_PATHNAME', 'delta_apply_numeric' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.delta_apply(real, real, real) RETURNS real AS 'MODULE_PATHNAME', 'delta_apply_float4' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.delta_apply(smallint, smallint, smallint) RETURNS smallint AS 'MODULE_PATHNAME', 'delta_apply_int2' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.get_apply_worker_status(OUT worker_pid bigint, OUT worker_dboid integer, OUT worker_subid bigint, OUT worker_status text) RETURNS SETOF record AS 'MODULE_PATHNAME', 'get_apply_worker_status' LANGUAGE c STABLE;
+CREATE FUNCTION spock.get_channel_stats(OUT subid oid, OUT relid oid, OUT n_tup_ins bigint, OUT n_tup_upd bigint, OUT n_tup_del bigint, OUT n_conflict bigint, OUT n_dca bigint) RETURNS SETOF record AS 'MODULE_PATHNAME', 'get_channel_stats' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.get_lsn_from_commit_ts(slot_name name, commit_ts timestamp with time zone) RETURNS pg_lsn AS 'MODULE_PATHNAME', 'spock_get_lsn_from_commit_ts' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.node_add_interface(node_name name, interface_name name, dsn text) RETURNS oid AS 'MODULE_PATHNAME', 'spock_alter_node_add_interface' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.node_create(node_name name, dsn text, location text DEFAULT NULL::text, country text DEFAULT NULL::text, info jsonb DEFAULT NULL::jsonb) RETURNS oid AS 'MODULE_PATHNAME', 'spock_create_node' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.node_drop(node_name name, ifexists boolean DEFAULT false) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_drop_node' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.node_drop_interface(node_name name, interface_name name) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_alter_node_drop_interface' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.node_info(OUT node_id oid, OUT node_name text, OUT sysid text, OUT dbname text, OUT replication_sets text, OUT location text, OUT country text, OUT info jsonb) RETURNS record AS 'MODULE_PATHNAME', 'spock_node_info' LANGUAGE c STABLE STRICT;
+CREATE FUNCTION spock.pause_apply_workers() RETURNS void AS 'MODULE_PATHNAME', 'spock_pause_apply_workers' LANGUAGE c VOLATILE; -- since 5.0.7
+REVOKE ALL ON FUNCTION spock.pause_apply_workers() FROM PUBLIC; -- since 5.0.7
+CREATE FUNCTION spock.repair_mode(enabled boolean) RETURNS pg_lsn AS 'MODULE_PATHNAME', 'spock_repair_mode' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.replicate_ddl(command text, replication_sets text[] DEFAULT '{ddl_sql}'::text[], search_path text DEFAULT current_setting('search_path'::text), role text DEFAULT CURRENT_USER) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_replicate_ddl_command' LANGUAGE c VOLATILE STRICT; -- since 5.0.1
+CREATE FUNCTION spock.replicate_ddl(command text, replication_sets text[] DEFAULT '{ddl_sql}'::text[], search_path text DEFAULT ''::text, role text DEFAULT CURRENT_USER) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_replicate_ddl_command' LANGUAGE c VOLATILE STRICT; -- until 5.0.0
+CREATE FUNCTION spock.replicate_ddl(command text[], replication_sets text[] DEFAULT '{ddl_sql}'::text[], search_path text DEFAULT current_setting('search_path'::text), role text DEFAULT CURRENT_USER) RETURNS SETOF boolean LANGUAGE sql VOLATILE STRICT AS $$ SELECT spock.replicate_ddl(c, $2, $3, $4) FROM pg_catalog.unnest($1) WITH ORDINALITY AS t(c, n) ORDER BY n $$;
+CREATE FUNCTION spock.repset_add_all_seqs(set_name name, schema_names text[], synchronize_data boolean DEFAULT false) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_replication_set_add_all_sequences' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.repset_add_all_tables(set_name name, schema_names text[], synchronize_data boolean DEFAULT false) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_replication_set_add_all_tables' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.repset_add_partition(parent regclass, partition regclass DEFAULT NULL::regclass, row_filter text DEFAULT NULL::text) RETURNS integer AS 'MODULE_PATHNAME', 'spock_replication_set_add_partition' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.repset_add_seq(set_name name, relation regclass, synchronize_data boolean DEFAULT false) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_replication_set_add_sequence' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.repset_add_table(set_name name, relation regclass, synchronize_data boolean DEFAULT false, columns text[] DEFAULT NULL::text[], row_filter text DEFAULT NULL::text, include_partitions boolean DEFAULT true) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_replication_set_add_table' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.repset_alter(set_name name, replicate_insert boolean DEFAULT NULL::boolean, replicate_update boolean DEFAULT NULL::boolean, replicate_delete boolean DEFAULT NULL::boolean, replicate_truncate boolean DEFAULT NULL::boolean) RETURNS oid AS 'MODULE_PATHNAME', 'spock_alter_replication_set' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.repset_create(set_name name, replicate_insert boolean DEFAULT true, replicate_update boolean DEFAULT true, replicate_delete boolean DEFAULT true, replicate_truncate boolean DEFAULT true) RETURNS oid AS 'MODULE_PATHNAME', 'spock_create_replication_set' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.repset_drop(set_name name, ifexists boolean DEFAULT false) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_drop_replication_set' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.repset_remove_partition(parent regclass, partition regclass DEFAULT NULL::regclass) RETURNS integer AS 'MODULE_PATHNAME', 'spock_replication_set_remove_partition' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.repset_remove_seq(set_name name, relation regclass) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_replication_set_remove_sequence' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.repset_remove_table(set_name name, relation regclass, include_partitions boolean DEFAULT true) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_replication_set_remove_table' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.repset_show_table(relation regclass, repsets text[], OUT relid oid, OUT nspname text, OUT relname text, OUT att_list text[], OUT has_row_filter boolean, OUT relkind "char", OUT relispartition boolean) RETURNS record AS 'MODULE_PATHNAME', 'spock_show_repset_table_info' LANGUAGE c STABLE STRICT;
+CREATE FUNCTION spock.reset_channel_stats() RETURNS void AS 'MODULE_PATHNAME', 'reset_channel_stats' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.resume_apply_workers() RETURNS void AS 'MODULE_PATHNAME', 'spock_resume_apply_workers' LANGUAGE c VOLATILE; -- since 5.0.7
+REVOKE ALL ON FUNCTION spock.resume_apply_workers() FROM PUBLIC; -- since 5.0.7
+CREATE FUNCTION spock.spock_gen_slot_name(name, name, name) RETURNS name AS 'MODULE_PATHNAME', 'spock_gen_slot_name' LANGUAGE c IMMUTABLE STRICT;
+CREATE FUNCTION spock.spock_max_proto_version() RETURNS integer AS 'MODULE_PATHNAME', 'spock_max_proto_version' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.spock_min_proto_version() RETURNS integer AS 'MODULE_PATHNAME', 'spock_min_proto_version' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.spock_version() RETURNS text AS 'MODULE_PATHNAME', 'spock_version' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.spock_version_num() RETURNS integer AS 'MODULE_PATHNAME', 'spock_version_num' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.sub_add_repset(subscription_name name, replication_set name) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_alter_subscription_add_replication_set' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.sub_alter_interface(subscription_name name, interface_name name) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_alter_subscription_interface' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.sub_alter_skiplsn(subscription_name name, lsn pg_lsn) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_alter_subscription_skip_lsn' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.sub_alter_sync(subscription_name name, truncate boolean DEFAULT false) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_alter_subscription_synchronize' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.sub_create(subscription_name name, provider_dsn text, replication_sets text[] DEFAULT '{default,default_insert_only,ddl_sql}'::text[], synchronize_structure boolean DEFAULT false, synchronize_data boolean DEFAULT false, forward_origins text[] DEFAULT '{}'::text[], apply_delay interval DEFAULT '00:00:00'::interval, force_text_transfer boolean DEFAULT false, enabled boolean DEFAULT true, skip_schema text[] DEFAULT '{}'::text[]) RETURNS oid AS 'MODULE_PATHNAME', 'spock_create_subscription' LANGUAGE c VOLATILE STRICT; -- since 5.0.2
+CREATE FUNCTION spock.sub_create(subscription_name name, provider_dsn text, replication_sets text[] DEFAULT '{default,default_insert_only,ddl_sql}'::text[], synchronize_structure boolean DEFAULT false, synchronize_data boolean DEFAULT false, forward_origins text[] DEFAULT '{}'::text[], apply_delay interval DEFAULT '00:00:00'::interval, force_text_transfer boolean DEFAULT false, enabled boolean DEFAULT true) RETURNS oid AS 'MODULE_PATHNAME', 'spock_create_subscription' LANGUAGE c VOLATILE STRICT; -- until 5.0.1
+CREATE FUNCTION spock.sub_disable(subscription_name name, immediate boolean DEFAULT false) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_alter_subscription_disable' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.sub_drop(subscription_name name, ifexists boolean DEFAULT false) RETURNS oid AS 'MODULE_PATHNAME', 'spock_drop_subscription' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.sub_enable(subscription_name name, immediate boolean DEFAULT false) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_alter_subscription_enable' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.sub_remove_repset(subscription_name name, replication_set name) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_alter_subscription_remove_replication_set' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.sub_resync_table(subscription_name name, relation regclass, truncate boolean DEFAULT true) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_alter_subscription_resynchronize_table' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.sub_show_status(subscription_name name DEFAULT NULL::name, OUT subscription_name text, OUT status text, OUT provider_node text, OUT provider_dsn text, OUT slot_name text, OUT replication_sets text[], OUT forward_origins text[]) RETURNS SETOF record AS 'MODULE_PATHNAME', 'spock_show_subscription_status' LANGUAGE c STABLE;
+CREATE FUNCTION spock.sub_show_table(subscription_name name, relation regclass, OUT nspname text, OUT relname text, OUT status text) RETURNS record AS 'MODULE_PATHNAME', 'spock_show_subscription_table' LANGUAGE c STABLE STRICT;
+CREATE FUNCTION spock.sub_wait_for_sync(subscription_name name) RETURNS void AS 'MODULE_PATHNAME', 'spock_wait_for_subscription_sync_complete' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.sync_event(transactional boolean DEFAULT false) RETURNS pg_lsn AS 'MODULE_PATHNAME', 'spock_create_sync_event' LANGUAGE c VOLATILE STRICT; -- since 5.0.7
+CREATE FUNCTION spock.sync_event() RETURNS pg_lsn AS 'MODULE_PATHNAME', 'spock_create_sync_event' LANGUAGE c VOLATILE STRICT; -- until 5.0.6
+CREATE FUNCTION spock.sync_seq(relation regclass) RETURNS boolean AS 'MODULE_PATHNAME', 'spock_synchronize_sequence' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.table_data_filtered(reltyp anyelement, relation regclass, repsets text[]) RETURNS SETOF anyelement AS 'MODULE_PATHNAME', 'spock_table_data_filtered' LANGUAGE c STABLE;
+CREATE FUNCTION spock.table_wait_for_sync(subscription_name name, relation regclass) RETURNS void AS 'MODULE_PATHNAME', 'spock_wait_for_table_sync_complete' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.terminate_active_transactions() RETURNS boolean AS 'MODULE_PATHNAME', 'spockro_terminate_active_transactions' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.wait_slot_confirm_lsn(slotname name, target pg_lsn) RETURNS void AS 'spock', 'spock_wait_slot_confirm_lsn' LANGUAGE c VOLATILE;
+CREATE FUNCTION spock.xact_commit_timestamp_origin(xid xid, OUT "timestamp" timestamp with time zone, OUT roident oid) RETURNS record AS 'MODULE_PATHNAME', 'spock_xact_commit_timestamp_origin' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION spock.get_country() RETURNS text LANGUAGE sql AS $$ SELECT pg_catalog.current_setting('spock.country') $$;
+CREATE FUNCTION spock.md5_agg_sfunc(text, anyelement) RETURNS text LANGUAGE sql AS $$ SELECT md5($1 || $2::text) $$;
+CREATE AGGREGATE spock.md5_agg (ORDER BY anyelement) (STYPE = text, SFUNC = spock.md5_agg_sfunc, INITCOND = '');
+CREATE PROCEDURE spock.wait_for_sync_event(OUT result boolean, origin_id oid, lsn pg_lsn, timeout integer DEFAULT 0, wait_if_disabled boolean DEFAULT false) LANGUAGE plpgsql AS $$ BEGIN result := false; END $$; -- since 5.0.7
+CREATE PROCEDURE spock.wait_for_sync_event(OUT result boolean, origin_id oid, lsn pg_lsn, timeout integer DEFAULT 0) LANGUAGE plpgsql AS $$ BEGIN result := false; END $$; -- until 5.0.6
+CREATE PROCEDURE spock.wait_for_sync_event(OUT result boolean, origin name, lsn pg_lsn, timeout integer DEFAULT 0, wait_if_disabled boolean DEFAULT false) LANGUAGE plpgsql AS $$ BEGIN result := false; END $$; -- since 5.0.7
+CREATE PROCEDURE spock.wait_for_sync_event(OUT result boolean, origin name, lsn pg_lsn, timeout integer DEFAULT 0) LANGUAGE plpgsql AS $$ BEGIN result := false; END $$; -- until 5.0.6
+CREATE FUNCTION spock.convert_column_to_int8(p_rel regclass, p_attnum smallint) RETURNS integer LANGUAGE plpgsql AS $$ BEGIN RETURN 0; END $$;
+CREATE FUNCTION spock.convert_sequence_to_snowflake(p_seqid regclass) RETURNS integer LANGUAGE plpgsql AS $$ BEGIN RETURN 0; END $$;
+CREATE FUNCTION spock.wait_for_apply_worker(p_subbid bigint, timeout integer DEFAULT 0) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN false; END $$;
+
+-- Views -----------------------------------------------------------------------------------------------------------------
+
+CREATE VIEW spock.tables AS
+    WITH set_tables AS (
+        SELECT t.set_reloid::oid AS relid, s.set_name
+          FROM spock.replication_set_table t
+          JOIN spock.replication_set s ON s.set_id = t.set_id
+          JOIN spock.local_node l ON l.node_id = s.set_nodeid
+    )
+    SELECT c.oid AS relid, n.nspname, c.relname, s.set_name
+      FROM pg_catalog.pg_class c
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      JOIN set_tables s ON s.relid = c.oid
+     WHERE c.relkind IN ('r', 'p')
+    UNION
+    SELECT c.oid AS relid, n.nspname, c.relname, NULL::name AS set_name
+      FROM pg_catalog.pg_class c
+      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p')
+       AND c.relpersistence = 'p'
+       AND n.nspname !~ '^pg_'
+       AND n.nspname <> 'information_schema'
+       AND n.nspname <> 'spock'
+       AND c.oid NOT IN (SELECT relid FROM set_tables);
+
+CREATE VIEW spock.channel_table_stats AS
+    SELECT st.subid,
+           st.relid,
+           CASE WHEN st.subid = 0 THEN '<output>'::name ELSE s.sub_name END AS sub_name,
+           pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) AS table_name,
+           st.n_tup_ins, st.n_tup_upd, st.n_tup_del, st.n_conflict, st.n_dca
+      FROM spock.get_channel_stats() st
+      LEFT JOIN spock.subscription s ON s.sub_id = st.subid
+      LEFT JOIN pg_catalog.pg_class c ON c.oid = st.relid
+      LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace;
+
+CREATE VIEW spock.channel_summary_stats AS
+    SELECT subid,
+           sub_name,
+           sum(n_tup_ins) AS n_tup_ins,
+           sum(n_tup_upd) AS n_tup_upd,
+           sum(n_tup_del) AS n_tup_del,
+           sum(n_conflict) AS n_conflict,
+           sum(n_dca) AS n_dca
+      FROM spock.channel_table_stats
+     GROUP BY subid, sub_name;
