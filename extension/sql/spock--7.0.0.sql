@@ -686,6 +686,9 @@ GRANT SELECT (id, node_name, log_time, relname, idxname, conflict_type, conflict
 GRANT SELECT (remote_origin, remote_commit_ts, command_counter, retry_errored_at, remote_xid, local_origin, local_commit_ts,
     table_schema, table_name, operation) ON spock.exception_log TO spock_admin, spock_monitor;
 
+GRANT EXECUTE ON FUNCTION spock.pause_apply_workers(), spock.resume_apply_workers(), spock.slot_enable_failover(),
+    spock.terminate_active_transactions(), spock.cleanup_resolutions(integer) TO spock_admin;
+
 -- Administrators keep these by hand or with tools; what is built in stays so.
 GRANT INSERT (name, kind, exclude_from_dump, block_in_repset, replicate_ddl),
     UPDATE (exclude_from_dump, block_in_repset, replicate_ddl), DELETE ON spock.reserved_object TO spock_admin;

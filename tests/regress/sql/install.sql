@@ -13,13 +13,9 @@ where c.relnamespace = 'spock'::regnamespace and c.relkind = 'r'
 group by c.relname order by c.relname collate "C";
 -- Tables that logical decoding reads under a historic snapshot.
 select relname from pg_class where relnamespace = 'spock'::regnamespace and reloptions @> '{user_catalog_table=true}' order by relname collate "C";
--- Functions, with the names of their arguments.
-select p.oid::regprocedure::text as function, p.proargnames, p.provolatile, p.proisstrict, p.prorettype::regtype
-from pg_proc p where pronamespace = 'spock'::regnamespace order by p.oid::regprocedure::text collate "C";
 -- Nobody but the owner may create in the schema, and others cannot look into it.
 select nspacl from pg_namespace where nspname = 'spock';
--- Settings.
-select name, setting, unit, context, vartype, boot_val from pg_settings where name like 'spock.%' order by name collate "C";
+-- Functions and settings: tests/contract.
 -- No node yet.
 \set VERBOSITY sqlstate
 \set SHOW_CONTEXT never

@@ -279,3 +279,30 @@ fn an_array_that_5_0_2_labelled_text_is_an_array_afterwards() {
         .reads("select sub_skip_schema[2], sub_created_at is null from spock.subscription", "b c|t")
         .sql("analyze spock.subscription");
 }
+
+#[test]
+fn functions_of_earlier_catalogs_work_before_the_update() {
+    let former = with_former_versions();
+    let mesh = servers(&former, &["n1"], &[]);
+    let n1 = mesh.node("n1");
+    for version in ["5.0.0", "5.0.11", "6.0.0"] {
+        // The update must not come between: nothing is committed.
+        let calls = format!(
+            "create extension spock version '{version}';
+             select spock.delta_apply(1::int2, 3::int2, 10::int2), spock.delta_apply(1, 3, 10), spock.delta_apply(1::int8, 3, 10),
+                    spock.delta_apply(1::float4, 3, 10), spock.delta_apply(1::float8, 3, 10), spock.delta_apply(1.5, 3, 10),
+                    spock.delta_apply('$1'::money, '$3', '$10') = '$12'::money, spock.delta_apply(null, 3.5, 10) is null,
+                    (select (roident, \"timestamp\" is null) from spock.xact_commit_timestamp_origin('3')),
+                    spock.spock_gen_slot_name('postgres', 'n1', 'sub_n1_n2'), spock.spock_version_num() >= 70000,
+                    (select count(*) from spock.tables) >= 0, (select count(*) from spock.lag_tracker)"
+        );
+        let sql = format!("begin; {calls}");
+        n1.reads(&sql, &format!("12|12|12|12|12|11.5|t|t|(,t)|{SLOT}|t|t|0"));
+        n1.sql("rollback");
+    }
+    assert_eq!(
+        n1.sql_error("begin; create extension spock version '6.0.0'; select spock.delta_apply(1, 2, 2147483647)").code,
+        "22003"
+    );
+    n1.sql("rollback");
+}
