@@ -10,6 +10,7 @@ compile_error!("the server's errors unwind through this library: build it with p
 mod apply;
 mod catalog;
 mod conflict;
+mod counters;
 mod error;
 mod output;
 mod pg;

@@ -12,7 +12,10 @@ mod operating;
 pub use applying::{
     ChangeLogging, LogVerbosity, change_logging, check_all_unique_indexes, log_verbosity, output_delay_ms,
 };
-pub use operating::{ReadOnly, pause_timeout_s, readonly, refuses_writes, resolutions_retention_days};
+pub use operating::{
+    ReadOnly, channel_counters, extra_connection_options, pause_timeout_s, readonly, refuses_writes,
+    resolutions_retention_days, stats_max_entries, sync_timeout_s,
+};
 
 pub use ddl::set_repair_mode;
 

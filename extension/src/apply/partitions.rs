@@ -7,11 +7,11 @@
 
 use super::relmap::{Entry, Mapping, Opened, RemoteRelation};
 use super::rows::decode_value;
+use crate::counters::Counts;
 use crate::error::Report;
 use crate::pg::partition::Router;
 use crate::pg::relation::{ColumnNumber, LockMode, Table, TableId};
 use crate::pg::session::OwnerScope;
-use crate::worker::progress::Counts;
 use pgrx::PgSqlErrorCode;
 use spock_core::wire::row::{RowKind, Tuple};
 use std::collections::HashMap;

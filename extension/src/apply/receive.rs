@@ -8,6 +8,7 @@
 use super::start::{Begin, check_startup, lost};
 use super::transaction::{Applier, Committed, Fed};
 use crate::catalog::topology::Subscription;
+use crate::counters::Tally;
 use crate::error::Report;
 use crate::pg::conn::{ConnError, Stream, Wake};
 use crate::pg::error_context::Place;
@@ -15,7 +16,7 @@ use crate::pg::progress_wal;
 use crate::pg::{latch, process, session};
 use crate::settings::{self, ReadOnly};
 use crate::worker::pause;
-use crate::worker::progress::{self, CounterKey, ProgressKey, ProgressUpdate};
+use crate::worker::progress::{self, ProgressKey, ProgressUpdate};
 use crate::worker::registry::{self, WorkerStatus};
 use pgrx::PgSqlErrorCode;
 use spock_core::progress::Progress;
@@ -49,8 +50,8 @@ struct Receiver<'s> {
     /// A position that recovery would not know without the next transaction.
     unsettled: Option<Lsn>,
     origin: &'s crate::pg::origin::Session,
-    subscription: &'s Subscription,
     group: ProgressKey,
+    tally: Tally,
     place: Rc<Place>,
 }
 
@@ -72,8 +73,8 @@ pub fn stream(subscription: &Subscription, begin: Begin, place: &Rc<Place>) -> I
         delay_us: subscription.apply_delay_us,
         unsettled: None,
         origin: &origin,
-        subscription,
         group,
+        tally: Tally::new(subscription.id.get()),
         place: Rc::clone(place),
     };
     place.streaming.set(true);
@@ -239,17 +240,10 @@ impl Receiver<'_> {
             by_decode: true,
         };
         progress::update(self.group, &update);
-        let counts: Vec<_> = self
-            .applier
-            .take_counts()
-            .into_iter()
-            .map(|(table, counts)| {
-                let subscription = self.subscription.id.get();
-                (CounterKey { database: self.group.database, subscription, relation: table.get() }, counts)
-            })
-            .collect();
-        // A full table of counters is no reason to stop.
-        let _complete = progress::add_counts(&counts);
+        for (table, counts) in self.applier.take_counts() {
+            self.tally.count(table.get(), &counts);
+        }
+        self.tally.publish();
         between_transactions();
     }
 }

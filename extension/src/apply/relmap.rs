@@ -7,6 +7,7 @@
 //! 3. Columns that the provider sends must exist here; columns that only we have get their default.
 
 use super::partitions::Partitions;
+use crate::counters::Counts;
 use crate::error::Report;
 use crate::pg::error_context::Subject;
 use crate::pg::heap::{Defaults, Target};
@@ -16,7 +17,6 @@ use crate::pg::relation::{Column, ColumnNumber, KeyIndex, Kind, LockMode, Table,
 use crate::pg::search::ColumnEquality;
 use crate::pg::session::OwnerScope;
 use crate::pg::tuple::{Decoder, OwnedContext};
-use crate::worker::progress::Counts;
 use pgrx::PgSqlErrorCode;
 use spock_core::types::{RelId, TypeOid};
 use spock_core::wire;

@@ -9,13 +9,13 @@
 use super::relmap::{MappedColumn, Mapping, RemoteRelation};
 use super::version::{LocalVersion, Versions};
 use crate::conflict::Conflict;
+use crate::counters::Counts;
 use crate::error::Report;
 use crate::pg::error_context::Place;
 use crate::pg::heap::{Inserted, Target, Written};
 use crate::pg::search::Found;
 use crate::pg::tuple::{Slot, Value, ValueError};
 use crate::settings;
-use crate::worker::progress::Counts;
 use pgrx::PgSqlErrorCode;
 use spock_core::merge::{ConflictType, Resolution};
 use spock_core::wire::row::{Datum, Tuple};

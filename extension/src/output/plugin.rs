@@ -15,6 +15,7 @@ use super::frame::Frame;
 use super::session::Terms;
 use super::sets::{self, set_columns};
 use super::tables::{Kind, Tables};
+use crate::counters::{Counts, Tally};
 use crate::error::Report;
 use crate::pg::decoding::{
     LogicalMessage, PUBLISHER_REPORTS_PROGRESS, Publish, RowChange, Session, Stream, TableRef, Truncation, Txn,
@@ -34,6 +35,8 @@ use std::time::{Duration, Instant};
 
 /// Where the sender does not look by itself, a keepalive chance per this many changes costs nothing measurable.
 const CHANGES_PER_PROGRESS: u32 = 100;
+/// Subscription under which rows that are sent are counted.
+const SENT: u32 = 0;
 /// Column of `spock.queue` that names the sets of a row.
 const QUEUE_SETS: u16 = 3;
 
@@ -52,6 +55,7 @@ pub struct Publisher {
     /// Names of nodes whose transactions are forwarded. Only names that were found.
     origins: HashMap<OriginId, String>,
     changes: u32,
+    tally: Tally,
 }
 
 impl Publish for Publisher {
@@ -68,12 +72,14 @@ impl Publish for Publisher {
             repairing: false,
             origins: HashMap::new(),
             changes: 0,
+            tally: Tally::new(SENT),
         })
     }
 
     fn begin(&mut self, _stream: &mut Stream<'_>, _txn: Txn<'_>) -> Result<(), Report> {
         self.announced = false;
         self.repairing = false;
+        self.tally.forget();
         Ok(())
     }
 
@@ -119,6 +125,7 @@ impl Publish for Publisher {
         stream.progress(!announced);
         if announced {
             hold_back();
+            self.tally.publish();
             self.frame.commit(stream, txn)
         } else {
             Ok(())
@@ -154,6 +161,17 @@ impl Publish for Publisher {
 }
 
 /// The action of a row change, as sets count it.
+/// One row, as it is counted.
+fn one(kind: RowKind) -> Counts {
+    let mut counts = Counts::default();
+    match kind {
+        RowKind::Insert => counts.inserted = 1,
+        RowKind::Update => counts.updated = 1,
+        RowKind::Delete => counts.deleted = 1,
+    }
+    counts
+}
+
 fn action(kind: RowKind) -> Action {
     match kind {
         RowKind::Insert => Action::Insert,
@@ -265,6 +283,9 @@ impl Publisher {
     fn send_row(&mut self, stream: &mut Stream<'_>, change: RowChange<'_>) -> Result<(), Report> {
         self.describe(stream, change.table)?;
         let entry = self.tables.entry(change.table);
+        if entry.kind == Kind::Published {
+            self.tally.count(entry.id.0, &one(change.kind));
+        }
         self.frame.row(change.kind, entry.id);
         if let Some(old) = change.old {
             self.frame.tuple(Part::Key, &mut entry.columns, change.table, old, &mut self.row);

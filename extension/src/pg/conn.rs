@@ -11,6 +11,7 @@ use crate::catalog::dsn::Dsn;
 use crate::error::Report;
 use crate::pg::latch::{self, Interest, SocketWait};
 use crate::pg::libpq::{self, CopyBuffer, CopyRead, ErrorField, PgConn, PgResult, Polling, ResultKind};
+use crate::settings;
 use core::ffi::{CStr, c_int};
 use core::fmt;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -178,10 +179,14 @@ impl Connection {
         let started = Instant::now();
         let text = c_text(dsn.as_str())?;
         let options = conninfo_options(&text)?;
-        let secrets: Vec<String> =
-            options.iter().filter(|(key, _)| key.contains("password")).map(|(_, value)| value.clone()).collect();
+        let extra = parse_extra_options(&settings::extra_connection_options()).unwrap_or_default();
+        let secrets: Vec<String> = options
+            .iter()
+            .filter(|(key, _)| key.contains("password") || key.contains("secret"))
+            .map(|(_, value)| value.clone())
+            .collect();
         let descriptor = ExternalDescriptor::acquire().ok_or(ConnError::TooManyDescriptors)?;
-        let parameters = parameters(text, &options, purpose)?;
+        let parameters = parameters(text, &options, &extra, purpose)?;
         let mut pg = PgConn::start(&parameters).ok_or(ConnError::TooManyDescriptors)?;
         drop(parameters);
         let mut state = Polling::Writing;
@@ -490,28 +495,48 @@ fn conninfo_options(text: &CStr) -> Result<Vec<(String, String)>, ConnError> {
     libpq::parse_conninfo(text).ok_or(ConnError::BadDsn)
 }
 
-/// All parameters in libpq's order: what stands later wins.
+/// What `spock.extra_connection_options` says, as keywords and values. `None`: libpq does not understand it.
+pub fn parse_extra_options(text: &CStr) -> Option<Vec<(String, String)>> {
+    if text.to_bytes().trim_ascii().is_empty() {
+        return Some(Vec::new());
+    }
+    // Not an address: that would be a DSN.
+    if text.to_string_lossy().contains("://") && !text.to_string_lossy().contains('=') {
+        return None;
+    }
+    libpq::parse_conninfo(text)
+}
+
+/// All parameters in libpq's order: what stands later wins, and the parts of the DSN stand where it does. Ours that tell
+/// connections apart stand last; those that only have to be something stand first.
 fn parameters(
     dsn: CString,
     options: &[(String, String)],
+    extra: &[(String, String)],
     purpose: Purpose<'_>,
-) -> Result<Vec<(&'static CStr, CString)>, ConnError> {
-    let own = options.iter().rev().find(|(key, _)| key == "options").map_or("", |(_, value)| value.as_str());
+) -> Result<Vec<(CString, CString)>, ConnError> {
+    let own = options.iter().rev().chain(extra.iter().rev()).find(|(key, _)| key == "options");
+    let own = own.map_or("", |(_, value)| value.as_str());
     let mut all = vec![
-        (c"dbname", dsn),
-        (c"application_name", c_text(purpose.application_name)?),
-        (c"connect_timeout", c_text(CONNECT_TIMEOUT_S)?),
-        (c"keepalives", c_text("1")?),
-        (c"keepalives_idle", c_text(KEEPALIVES_IDLE_S)?),
-        (c"keepalives_interval", c_text(KEEPALIVES_INTERVAL_S)?),
-        (c"keepalives_count", c_text(KEEPALIVES_COUNT)?),
-        (c"options", c_text(format!("{own} {SESSION_OPTIONS}").trim_start())?),
+        (c"keepalives".to_owned(), c_text("1")?),
+        (c"keepalives_idle".to_owned(), c_text(KEEPALIVES_IDLE_S)?),
+        (c"keepalives_interval".to_owned(), c_text(KEEPALIVES_INTERVAL_S)?),
+        (c"keepalives_count".to_owned(), c_text(KEEPALIVES_COUNT)?),
     ];
+    for (key, value) in extra {
+        all.push((c_text(key)?, c_text(value)?));
+    }
+    all.extend([
+        (c"dbname".to_owned(), dsn),
+        (c"application_name".to_owned(), c_text(purpose.application_name)?),
+        (c"connect_timeout".to_owned(), c_text(CONNECT_TIMEOUT_S)?),
+        (c"options".to_owned(), c_text(format!("{own} {SESSION_OPTIONS}").trim_start())?),
+    ]);
     if purpose.replication {
-        all.push((c"replication", c_text("database")?));
+        all.push((c"replication".to_owned(), c_text("database")?));
     } else {
         // Answers become Rust strings. A replication stream keeps the peer's own encoding.
-        all.push((c"client_encoding", c_text("UTF8")?));
+        all.push((c"client_encoding".to_owned(), c_text("UTF8")?));
     }
     Ok(all)
 }

@@ -1,8 +1,9 @@
 //! Defining a setting whose values are checked by a safe function. Plain settings go through pgrx's registry.
 
-use core::ffi::{CStr, c_int, c_void};
+use core::ffi::{CStr, c_char, c_int, c_void};
 use pgrx::guc::{GucCheckError, GucContext, GucEnum, GucFlags, GucRegistry, GucSetting};
 use pgrx::{PgSqlErrorCode, pg_sys};
+use std::ffi::CString;
 
 use crate::error::Report;
 
@@ -23,14 +24,7 @@ unsafe extern "C-unwind" fn check_hook<T: CheckedEnum>(
         pg_sys::submodules::panic::pgrx_extern_c_guard(move || match T::from_ordinal(*value).check() {
             Ok(()) => true,
             Err(report) => {
-                let mut error = GucCheckError::new(report.message.as_str()).with_errcode(report.code as i32);
-                if let Some(detail) = &report.detail {
-                    error = error.with_detail(detail.as_str());
-                }
-                if let Some(hint) = &report.hint {
-                    error = error.with_hint(hint.as_str());
-                }
-                error.apply();
+                explain(&report);
                 false
             }
         })
@@ -55,6 +49,65 @@ pub fn define_checked_enum<T: CheckedEnum>(
             context,
             GucFlags::default(),
             Some(check_hook::<T>),
+            None,
+            None,
+        );
+    }
+}
+
+/// A text that may be refused, with a reason.
+pub trait CheckedString {
+    /// `Err`: the value is refused and the report is shown. The report does not hold the value.
+    fn check(value: &CStr) -> Result<(), Report>;
+}
+
+/// Called by the server before a new value takes effect.
+unsafe extern "C-unwind" fn string_hook<T: CheckedString>(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: the server passes a valid pointer to a terminated string, or to null; a panic inside becomes its ERROR.
+    unsafe {
+        pg_sys::submodules::panic::pgrx_extern_c_guard(move || {
+            let checked = if (*value).is_null() { Ok(()) } else { T::check(CStr::from_ptr(*value)) };
+            checked.map_err(|report| explain(&report)).is_ok()
+        })
+    }
+}
+
+/// Tells the server why a value is refused. Only in a check hook that then refuses it.
+fn explain(report: &Report) {
+    let mut error = GucCheckError::new(report.message.as_str()).with_errcode(report.code as i32);
+    if let Some(detail) = &report.detail {
+        error = error.with_detail(detail.as_str());
+    }
+    if let Some(hint) = &report.hint {
+        error = error.with_hint(hint.as_str());
+    }
+    // SAFETY: the caller is a check hook.
+    unsafe { error.apply() }
+}
+
+/// Defines a text setting whose values are checked.
+pub fn define_checked_string<T: CheckedString>(
+    name: &'static CStr,
+    short_description: &'static CStr,
+    long_description: &'static CStr,
+    setting: &'static GucSetting<Option<CString>>,
+    context: GucContext,
+    flags: GucFlags,
+) {
+    // SAFETY: the hook is guarded against panics, and everything it is given is static.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            name,
+            short_description,
+            long_description,
+            setting,
+            context,
+            flags,
+            Some(string_hook::<T>),
             None,
             None,
         );

@@ -98,7 +98,7 @@ pub struct PgConn(NonNull<raw::PGconn>);
 impl PgConn {
     /// Starts to connect. Later parameters win over earlier ones and over those inside `dbname`, which may be a whole
     /// connection string. `None`: out of memory.
-    pub fn start(parameters: &[(&CStr, CString)]) -> Option<Self> {
+    pub fn start(parameters: &[(CString, CString)]) -> Option<Self> {
         let keys: Vec<*const c_char> = parameters.iter().map(|(key, _)| key.as_ptr()).chain([null()]).collect();
         let values: Vec<*const c_char> = parameters.iter().map(|(_, value)| value.as_ptr()).chain([null()]).collect();
         // SAFETY: two null-terminated arrays of equal length, alive during the call; libpq copies the strings.

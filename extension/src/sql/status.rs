@@ -2,14 +2,16 @@
 
 use pgrx::PgSqlErrorCode;
 use spock_core::sync::SyncState;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{null_argument, required_name, subscription};
 use crate::catalog::topology::{self, Subscription};
 use crate::catalog::{relations, sync};
+use crate::counters;
 use crate::error::Report;
 use crate::pg::function::{Answer, Call, Value};
 use crate::pg::{authority, latch, server};
+use crate::settings;
 use crate::worker::progress;
 use crate::worker::registry::{self, Role, WorkerStatus, WorkerView};
 
@@ -102,6 +104,7 @@ pub fn wait_for_sync(call: &Call) -> Result<Answer, Report> {
         )
         .hint("Use isolation level READ COMMITTED."));
     }
+    let (started, limit) = (Instant::now(), Duration::from_secs(u64::from(settings::sync_timeout_s())));
     loop {
         let subscription = subscription::require(&name)?;
         let rows = sync::sync_states(subscription.id)?;
@@ -123,6 +126,13 @@ pub fn wait_for_sync(call: &Call) -> Result<Answer, Report> {
                 format!("subscription \"{name}\" is disabled and will not become synchronized"),
             )
             .hint("Enable it with spock.sub_enable."));
+        }
+        if !limit.is_zero() && started.elapsed() >= limit {
+            return Err(Report::new(
+                PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
+                format!("subscription \"{name}\" was not synchronized within {} s", limit.as_secs()),
+            )
+            .hint("See \"spock.sync_timeout\"."));
         }
         latch::wait(SYNC_POLL);
         latch::check_interrupts();
@@ -176,7 +186,7 @@ pub fn apply_workers(_: &Call) -> Result<Answer, Report> {
 
 /// `get_channel_stats()`: rows counted in this database since the server started.
 pub fn channel_stats(_: &Call) -> Result<Answer, Report> {
-    let rows = progress::counts(server::database_oid()).into_iter().map(|(key, counts)| {
+    let rows = counters::counts(server::database_oid()).into_iter().map(|(key, counts)| {
         let count = |value: u64| Value::BigInt(value.cast_signed());
         vec![
             Value::Oid(key.subscription),
@@ -194,6 +204,6 @@ pub fn channel_stats(_: &Call) -> Result<Answer, Report> {
 /// `reset_channel_stats()`: of this database only.
 pub fn reset_channel_stats(_: &Call) -> Result<Answer, Report> {
     authority::require_administrator("reset the counters")?;
-    progress::reset_counts(server::database_oid());
+    counters::reset(server::database_oid());
     Ok(Answer::Void)
 }

@@ -40,6 +40,7 @@ pub fn init() {
     }
     registry::reserve();
     progress::reserve();
+    crate::counters::reserve();
     pause::reserve();
     WorkerSpec {
         name: "spock supervisor",

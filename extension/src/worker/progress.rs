@@ -1,5 +1,5 @@
-//! Numbers that outlive a worker process: how far each group of subscriptions has come, and how many rows each subscription
-//! has applied. In shared memory; the progress also survives a clean restart of the server, in `spock/resource.dat`.
+//! How far each group of subscriptions has come, beyond the life of a worker process. In shared memory; survives a clean
+//! restart of the server in `spock/resource.dat`.
 //!
 //! # Invariants
 //! 1. Nothing here decides where replication starts: that is the replication origin's position. These are for people,
@@ -151,7 +151,6 @@ impl Group {
 /// Asks for the shared memory. Only while the server preloads libraries.
 pub fn reserve() {
     GROUPS.reserve();
-    COUNTERS.reserve();
 }
 
 /// Takes over what an earlier version kept of a group, as far as it is newer than what is known.
@@ -219,105 +218,4 @@ pub fn reconcile(key: ProgressKey, origin: Option<Lsn>) {
 /// All groups of the server.
 pub fn snapshot() -> Vec<ProgressRow> {
     GROUPS.read().iter().filter_map(Group::row).collect()
-}
-
-shareable! {
-    /// Rows that one subscription applied (or, with subscription 0, that this node sent), by table.
-    #[derive(Debug, PartialEq, Eq, Hash)]
-    pub struct CounterKey {
-        /// Oid of the database.
-        pub database: u32,
-        /// The subscription's id, 0 for what was sent.
-        pub subscription: u32,
-        /// Oid of the table.
-        pub relation: u32,
-    }
-}
-
-shareable! {
-    /// Counts to add, or totals.
-    #[derive(Debug, PartialEq, Eq, Default)]
-    pub struct Counts {
-        /// Rows inserted.
-        pub inserted: u64,
-        /// Rows updated.
-        pub updated: u64,
-        /// Rows deleted.
-        pub deleted: u64,
-        /// Conflicts.
-        pub conflicts: u64,
-        /// Delta overrides.
-        pub deltas: u64,
-    }
-}
-
-impl Counts {
-    fn add(&mut self, other: &Self) {
-        self.inserted += other.inserted;
-        self.updated += other.updated;
-        self.deleted += other.deleted;
-        self.conflicts += other.conflicts;
-        self.deltas += other.deltas;
-    }
-}
-
-/// Tables that are counted in one server. More are not counted; see [`add_counts`].
-const COUNTERS_MAX: usize = 4096;
-
-shareable! {
-    struct Counter {
-        key: CounterKey,
-        counts: Counts,
-    }
-}
-
-static COUNTERS: SharedTable<Counter> = SharedTable::new(c"spock_counters", || COUNTERS_MAX, |_| {});
-
-/// Where the search for `key` begins: open addressing, the next free place is the key's.
-fn first_place(key: CounterKey) -> usize {
-    let mixed = key.relation.wrapping_mul(0x9e37_79b1)
-        ^ key.subscription.wrapping_mul(0x85eb_ca6b)
-        ^ key.database.rotate_left(16);
-    (mixed ^ (mixed >> 15)) as usize % COUNTERS_MAX
-}
-
-/// Adds what a process has counted since its last call. Once per commit, not once per row. False: the table is full and
-/// some of it was not counted.
-pub fn add_counts(added: &[(CounterKey, Counts)]) -> bool {
-    if added.is_empty() || !COUNTERS.exists() {
-        return true;
-    }
-    let mut counters = COUNTERS.write();
-    let mut complete = true;
-    for (key, counts) in added {
-        let first = first_place(*key);
-        let place = (first..COUNTERS_MAX)
-            .chain(0..first)
-            .find(|&place| counters[place].key == *key || counters[place].key.relation == 0);
-        match place {
-            Some(place) => {
-                counters[place].key = *key;
-                counters[place].counts.add(counts);
-            }
-            None => complete = false,
-        }
-    }
-    complete
-}
-
-/// All counters of one database.
-pub fn counts(database: u32) -> Vec<(CounterKey, Counts)> {
-    let counters = COUNTERS.read();
-    counters
-        .iter()
-        .filter(|counter| counter.key.relation != 0 && counter.key.database == database)
-        .map(|counter| (counter.key, counter.counts))
-        .collect()
-}
-
-/// Sets all counters of one database to zero. Places stay taken.
-pub fn reset_counts(database: u32) {
-    for counter in COUNTERS.write().iter_mut().filter(|counter| counter.key.database == database) {
-        counter.counts = Counts::default();
-    }
 }

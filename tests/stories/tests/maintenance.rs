@@ -76,3 +76,15 @@ fn slots_get_the_failover_flag() {
     n2.sql("select spock.sub_enable('sub_n1_n2')");
     mesh.settle();
 }
+
+#[test]
+fn waiting_for_a_synchronization_ends_when_the_user_says_so() {
+    let mesh = Mesh::of(["n1", "n2"]);
+    let n2 = mesh.node("n2");
+    let wait = "select spock.sub_wait_for_sync('sub_n1_n2')";
+    n2.sql("set spock.sync_timeout = '1s'").sql(wait);
+    n2.sql("update spock.local_sync_status set sync_status = 'i'");
+    let error = n2.sql_error(wait);
+    assert_eq!(error.code, "57014", "{error}");
+    n2.sql("update spock.local_sync_status set sync_status = 'r'").sql(wait);
+}

@@ -28,6 +28,7 @@ macro_rules! scripts {
 }
 
 scripts! {
+    connection_options
     dependency
     install
     membership

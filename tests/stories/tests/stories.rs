@@ -5,6 +5,7 @@ mod clock;
 mod columns;
 mod conflicts;
 mod contract;
+mod counters;
 mod crash;
 mod dump;
 mod errors;
