@@ -15,12 +15,17 @@ use crate::pg::raise::{self, Level};
 use crate::pg::scope::Txn;
 use crate::pg::server::{self, VERSION};
 use crate::worker::registry::{self, Role};
+use core::ffi::CStr;
 use pgrx::PgSqlErrorCode;
 use std::time::Duration;
 
 /// How long one lock is waited for. Sessions that read our tables hold theirs for moments; longer means that somebody is in
 /// a transaction, and waiting in line for an exclusive lock would keep everybody else out.
 const LOCK_WAIT_MAX: &str = "5s";
+/// What the configuration may say about schema changes of users is not for this one: it is neither refused nor sent to
+/// subscribers, which update themselves.
+const OFF_MEANWHILE: [&CStr; 3] =
+    [c"spock.deny_all_ddl", c"spock.enable_ddl_replication", c"default_transaction_read_only"];
 /// Between two looks whether the last apply worker has left.
 const WORKERS_POLL: Duration = Duration::from_millis(50);
 
@@ -29,6 +34,9 @@ pub fn bring_up_to_date(database: u32, lock_timeout: &str) -> Result<(), Report>
     let Some((name, from)) = attempt(outdated).map_err(|caught| caught.report)?? else { return Ok(()) };
     end_apply_workers(database);
     process::pin_setting(c"lock_timeout", LOCK_WAIT_MAX);
+    for setting in OFF_MEANWHILE.into_iter().filter(|setting| server::setting(&setting.to_string_lossy()).is_some()) {
+        process::pin_setting(setting, "off");
+    }
     note(format!("updating extension \"spock\" in database \"{name}\" from version {from} to {VERSION}"));
     match attempt(update).map_err(|caught| caught.report).and_then(|done| done) {
         Ok(()) => {

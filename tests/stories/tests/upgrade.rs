@@ -306,3 +306,23 @@ fn functions_of_earlier_catalogs_work_before_the_update() {
     );
     n1.sql("rollback");
 }
+
+#[test]
+fn settings_that_keep_users_from_changing_the_schema_do_not_keep_the_update_back() {
+    let former = with_former_versions();
+    let mesh = servers(&former, &["n1"], &[]);
+    let n1 = mesh.node("n1");
+    n1.sql("create extension spock version '6.0.0'");
+    for (name, value) in [
+        ("default_transaction_read_only", "on"),
+        ("spock.deny_all_ddl", "on"),
+        ("spock.enable_ddl_replication", "on"),
+        ("spock.allow_ddl_from_functions", "on"),
+        ("spock.readonly", "all"),
+    ] {
+        must(n1.set(name, value));
+    }
+    n1.restart_fast();
+    n1.comes_to_read(VERSION, "7.0.0");
+    n1.reads("select count(*) from spock.queue", "0");
+}
