@@ -83,7 +83,8 @@ fn object(out: &mut String, columns: &Columns) {
     out.push('}');
 }
 
-fn string(out: &mut String, text: &str) {
+/// Appends a JSON string.
+pub(crate) fn string(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {
         match c {

@@ -3,13 +3,14 @@
 //! Reading order: [`types`], [`hash`], [`names`] (identities that other nodes rely on), [`wire`] (messages), [`options`]
 //! (what a subscriber asks and a provider grants), [`filter`] (what is sent to whom), [`merge`] (who wins), [`progress`]
 //! (what may be confirmed), [`sync`] (states of the initial copy), [`sequence`] (announced values), [`expression`] (what a
-//! stored filter refers to), [`change_log`] (a line of the log), [`backoff`].
+//! stored filter refers to), [`change_log`] (a line of the log), [`exceptions`] (what cannot be applied), [`backoff`].
 
 #![forbid(unsafe_code)]
 
 pub mod backoff;
 pub mod change_log;
 pub mod copy;
+pub mod exceptions;
 pub mod expression;
 pub mod filter;
 pub mod hash;

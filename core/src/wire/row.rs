@@ -282,6 +282,13 @@ impl<'a> OldTuple<'a> {
         }
     }
 
+    /// The same, where they stand.
+    pub const fn as_tuple(&self) -> &Tuple<'a> {
+        match self {
+            Self::Key(tuple) | Self::Whole(tuple) => tuple,
+        }
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Key(tuple) => {
