@@ -44,7 +44,8 @@ shareable! {
 }
 
 impl Counts {
-    fn add(&mut self, other: &Self) {
+    /// Adds other rows of the same table.
+    pub fn add(&mut self, other: &Self) {
         self.inserted += other.inserted;
         self.updated += other.updated;
         self.deleted += other.deleted;

@@ -3,10 +3,12 @@
 //! # Invariants
 //! 1. Names, types, units, contexts, ranges and defaults are those of the C edition; a default differs only where a value
 //!    would lose data (`spock.exception_behaviour`).
-//! 2. Only settings that do something in this release are defined, and a misspelt one is noticed: the prefix is reserved.
+//! 2. Only settings that do something are defined, and those of the C edition that have nothing to do here say so in their
+//!    description. A misspelt one is noticed: the prefix is reserved.
 
 mod applying;
 mod ddl;
+mod exceptions;
 mod operating;
 
 pub use applying::{
@@ -18,6 +20,7 @@ pub use operating::{
 };
 
 pub use ddl::set_repair_mode;
+pub use exceptions::{exception_behaviour, exception_logging, restart_delay_on_exception_ms};
 
 use pgrx::PgSqlErrorCode;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
@@ -45,35 +48,6 @@ impl CheckedEnum for ConflictResolution {
             "\"spock.conflict_resolution\" needs \"track_commit_timestamp\" to be on",
         )
         .hint("Put \"track_commit_timestamp = on\" into postgresql.conf and restart the server."))
-    }
-}
-
-/// `spock.exception_behaviour`: what happens when a remote transaction cannot be applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
-pub enum ExceptionBehaviour {
-    /// Leave out the rows that fail.
-    #[name = c"discard"]
-    Discard,
-    /// Leave out the whole transaction.
-    #[name = c"transdiscard"]
-    TransDiscard,
-    /// Stop the subscription. Nothing is lost.
-    #[name = c"sub_disable"]
-    SubDisable,
-}
-
-impl CheckedEnum for ExceptionBehaviour {
-    fn check(self) -> Result<(), Report> {
-        let value = match self {
-            Self::SubDisable => return Ok(()),
-            Self::Discard => "discard",
-            Self::TransDiscard => "transdiscard",
-        };
-        Err(Report::new(
-            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-            format!("\"spock.exception_behaviour\" = \"{value}\" is not supported in this version"),
-        )
-        .hint("Use \"sub_disable\": the subscription stops at the transaction that fails, and nothing is lost."))
     }
 }
 
@@ -129,8 +103,6 @@ static CONFLICT_RESOLUTION: GucSetting<ConflictResolution> =
 static CONFLICT_LOG_LEVEL: GucSetting<ConflictLogLevel> = GucSetting::<ConflictLogLevel>::new(ConflictLogLevel::Log);
 static LOG_ORIGIN_CHANGE: GucSetting<LogOriginChange> = GucSetting::<LogOriginChange>::new(LogOriginChange::None);
 static SAVE_RESOLUTIONS: GucSetting<bool> = GucSetting::<bool>::new(false);
-static EXCEPTION_BEHAVIOUR: GucSetting<ExceptionBehaviour> =
-    GucSetting::<ExceptionBehaviour>::new(ExceptionBehaviour::SubDisable);
 static SYNCHRONOUS_COMMIT: GucSetting<bool> = GucSetting::<bool>::new(false);
 static RESTART_DELAY_DEFAULT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static APPLY_IDLE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(300);
@@ -180,6 +152,7 @@ pub fn define() {
     applying::define();
     operating::define();
     ddl::define();
+    exceptions::define();
     GucRegistry::define_string_guc(
         c"spock.country",
         c"Country of this server, as spock.get_country() answers.",
@@ -222,13 +195,6 @@ fn define_conflicts() {
         &SAVE_RESOLUTIONS,
         GucContext::Sighup,
         GucFlags::default(),
-    );
-    define_checked_enum(
-        c"spock.exception_behaviour",
-        c"What happens to a remote transaction that cannot be applied.",
-        c"sub_disable stops the subscription at that transaction, so that nothing is lost.",
-        &EXCEPTION_BEHAVIOUR,
-        GucContext::Sighup,
     );
 }
 

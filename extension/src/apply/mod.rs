@@ -2,7 +2,8 @@
 //!
 //! `start` gets to a running stream (slot, origin, options), `receive` turns frames into messages and answers the
 //! provider, `transaction` applies one remote transaction, `relmap` knows what a remote relation is here, `partitions`
-//! which partition a row goes to, `rows` writes one row, `version` tells which version a row has, `clock` keeps commit times causal, `recover` reacts to errors.
+//! which partition a row goes to, `rows` writes one row, `version` tells which version a row has, `clock` keeps commit times causal, `exception_log`
+//! writes down what was left out, `recover` reacts to errors.
 //!
 //! # Invariants
 //! 1. The origin position never moves without the rows, nor the rows without it.
@@ -14,6 +15,7 @@
 
 mod change_log;
 mod clock;
+mod exception_log;
 mod partitions;
 mod queue;
 mod receive;
@@ -28,6 +30,8 @@ use crate::catalog::topology::Subscription;
 use crate::error::Report;
 use crate::pg::attempt::attempt;
 use crate::pg::error_context::{ContextScope, Place};
+use spock_core::exceptions::Treatment;
+use std::cell::Cell;
 use std::rc::Rc;
 
 /// Why applying ended.
@@ -37,21 +41,34 @@ pub enum Exit {
     Clean,
     /// Try again later. The report says why.
     Retry(Report),
+    /// A transaction failed by itself; the next attempt, which is another one, waits `spock.restart_delay_on_exception`.
+    Again(Report),
     /// The subscription was disabled; the cause is in `spock.exception_log` and in the server log.
     Disabled,
+}
+
+/// What is known of a running stream when an error ends it.
+struct Stream {
+    /// Where in it we are.
+    place: Rc<Place>,
+    /// How the current transaction is taken.
+    treatment: Cell<Treatment>,
+    /// `spock.exception_log` is being written.
+    recording: Cell<bool>,
 }
 
 /// Applies the stream of `subscription` until something ends it. Called by an apply worker outside any transaction.
 /// A request to terminate ends the process from within.
 pub fn run(subscription: &Subscription) -> Exit {
     let place = Rc::new(Place::new(&subscription.origin.name));
+    let stream = Stream { place, treatment: Cell::new(Treatment::Apply), recording: Cell::new(false) };
     let ended = attempt(|| {
-        let _context = ContextScope::enter(Rc::clone(&place));
+        let _context = ContextScope::enter(Rc::clone(&stream.place));
         let begin = start::prepare(subscription);
-        receive::stream(subscription, begin, &place)
+        receive::stream(subscription, begin, &stream)
     });
     match ended {
-        Ok(never) => match never {},
-        Err(caught) => recover::react(subscription, &place, caught),
+        Ok(exit) => exit,
+        Err(caught) => recover::react(subscription, &stream, caught),
     }
 }

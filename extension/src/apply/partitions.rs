@@ -92,6 +92,14 @@ impl Partitions {
         .hint("Set REPLICA IDENTITY FULL for the table on the provider, or partition it here by columns of its key."))
     }
 
+    /// See [`super::relmap::RelMap::abandon_all`].
+    pub fn abandon(&mut self) {
+        self.leaves.values_mut().for_each(Entry::abandon);
+        if let Some(router) = self.router.take() {
+            router.abandon();
+        }
+    }
+
     /// Closes what this transaction has opened; adds its rows to `counted`.
     pub fn close(&mut self, counted: &mut Vec<(TableId, Counts)>) {
         for leaf in self.leaves.values_mut() {

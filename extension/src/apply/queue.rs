@@ -17,6 +17,8 @@ use spock_core::wire::row::Tuple;
 pub struct Command {
     /// `message_type`
     kind: String,
+    /// `role`
+    role: Option<String>,
     /// `message`, a JSON text.
     message: String,
 }
@@ -29,13 +31,24 @@ impl Command {
             let at = columns.iter().position(|(column, _)| column == name)?;
             columns.swap_remove(at).1
         };
+        let role = take("role");
         match (take("message_type"), take("message")) {
-            (Some(kind), Some(message)) => Ok(Self { kind, message }),
+            (Some(kind), Some(message)) => Ok(Self { kind, role, message }),
             _ => Err(Report::new(
                 PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION,
                 "the provider sent a row of spock.queue without type or message",
             )),
         }
+    }
+
+    /// The message itself.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The role that queued it.
+    pub fn role(&self) -> Option<&str> {
+        self.role.as_deref()
     }
 
     /// Carries it out.

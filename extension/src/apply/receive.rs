@@ -5,6 +5,7 @@
 //! 2. Every wait has a limit and ends at a signal.
 //! 3. A frame is used only until the next one is asked for.
 
+use super::Exit;
 use super::start::{Begin, check_startup, lost};
 use super::transaction::{Applier, Committed, Fed};
 use crate::catalog::topology::Subscription;
@@ -23,7 +24,6 @@ use spock_core::progress::Progress;
 use spock_core::types::{Lsn, PgTime};
 use spock_core::wire::frame::{Frame, StandbyStatus};
 use spock_core::wire::{Envelope, Message, ProtocolVersion};
-use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -53,17 +53,20 @@ struct Receiver<'s> {
     group: ProgressKey,
     tally: Tally,
     place: Rc<Place>,
+    /// The subscription was disabled with the transaction that just ended.
+    disabled: bool,
 }
 
-/// Applies the stream until an error or a signal ends it.
-pub fn stream(subscription: &Subscription, begin: Begin, place: &Rc<Place>) -> Infallible {
+/// Applies the stream until an error, a signal, or a transaction that disables the subscription ends it.
+pub fn stream(subscription: &Subscription, begin: Begin, known: &super::Stream) -> Exit {
+    let place = &known.place;
     let Begin { stream, origin, local, nodes, start } = begin;
     let now = Instant::now();
     let group = ProgressKey { database: process::own_database(), node: local.node.id, remote: subscription.origin.id };
     progress::reconcile(group, start);
     registry::report_status(WorkerStatus::Running);
     let mut receiver = Receiver {
-        applier: Applier::new(subscription, &local, &nodes, &origin, Rc::clone(place)),
+        applier: Applier::new(subscription, &local, &nodes, &origin, known),
         stream,
         progress: Progress::starting_at(start),
         protocol: ProtocolVersion::MIN,
@@ -76,13 +79,15 @@ pub fn stream(subscription: &Subscription, begin: Begin, place: &Rc<Place>) -> I
         group,
         tally: Tally::new(subscription.id.get()),
         place: Rc::clone(place),
+        disabled: false,
     };
     place.streaming.set(true);
     // Asks for a keepalive, so that lag figures are fresh on an idle provider.
     receiver.feedback(true, true);
-    loop {
+    while !receiver.disabled {
         receiver.step();
     }
+    Exit::Disabled
 }
 
 impl Receiver<'_> {
@@ -138,6 +143,10 @@ impl Receiver<'_> {
             Handled::Begun(at) => {
                 self.hold_back(at);
                 self.wait_for_release();
+            }
+            Handled::Disabled => {
+                pause::ended();
+                self.disabled = true;
             }
         }
         true
@@ -265,6 +274,7 @@ enum Handled {
     ReplyWanted(bool),
     Begun(PgTime),
     Committed(Committed),
+    Disabled,
 }
 
 /// Free of `Receiver`, because the frame borrows its stream.
@@ -294,6 +304,7 @@ fn handle(
             let begins = matches!(message, Message::Begin(_));
             match applier.feed(&message) {
                 Fed::Committed(done) => Handled::Committed(done),
+                Fed::Disabled => Handled::Disabled,
                 Fed::Nothing if begins => applier.begun_at().map_or(Handled::Nothing, Handled::Begun),
                 Fed::Nothing => Handled::Nothing,
             }

@@ -221,6 +221,21 @@ impl RelMap {
         self.entries.get(&id).is_some_and(|entry| entry.target.is_some())
     }
 
+    /// The local table for `id` with its mapping, for who does not write it.
+    pub fn look(&mut self, id: RelId) -> Result<(Table, &mut Mapping, &RemoteRelation), Report> {
+        let entry = self.entries.get_mut(&id).ok_or_else(|| undescribed(id))?;
+        let table = entry.find_table(LockMode::RowExclusive)?;
+        let mapping = entry.map(&table)?;
+        Ok((table, entry.mapping.insert(mapping), &entry.remote))
+    }
+
+    /// After a rollback of the subtransaction that everything was opened in: nothing is left to close, and no row was
+    /// written.
+    pub fn abandon_all(&mut self) {
+        self.open.clear();
+        self.entries.values_mut().for_each(Entry::abandon);
+    }
+
     /// Closes what this transaction has opened. Mappings stay.
     pub fn close_all(&mut self) {
         for id in self.open.drain(..) {
@@ -258,10 +273,7 @@ impl Entry {
     pub fn prepare(&mut self, table: Table) -> Result<(), Report> {
         // Planning defaults and index expressions may run the owner's functions.
         let _owner = OwnerScope::enter(&table);
-        let mapping = match self.mapping.take() {
-            Some(mapping) if mapping.validity.holds() && mapping.table == table.id() => mapping,
-            _ => Mapping::build(&table, &self.remote)?,
-        };
+        let mapping = self.map(&table)?;
         if table.kind() == Kind::Partitioned {
             self.partitions.get_or_insert_default().enter(table);
         } else {
@@ -270,6 +282,13 @@ impl Entry {
         debug(Level::Trace, || format!("opened {} for remote changes", self.remote.subject.relation));
         self.mapping = Some(mapping);
         Ok(())
+    }
+
+    fn map(&mut self, table: &Table) -> Result<Mapping, Report> {
+        match self.mapping.take() {
+            Some(mapping) if mapping.validity.holds() && mapping.table == table.id() => Ok(mapping),
+            _ => Mapping::build(table, &self.remote),
+        }
     }
 
     /// What [`Entry::prepare`] made ready.
@@ -285,6 +304,17 @@ impl Entry {
         }
     }
 
+    /// See [`RelMap::abandon_all`].
+    pub fn abandon(&mut self) {
+        if let Some(target) = self.target.take() {
+            target.abandon();
+        }
+        if let Some(partitions) = &mut self.partitions {
+            partitions.abandon();
+        }
+        self.counts = Counts::default();
+    }
+
     /// Closes what this transaction has opened; adds its rows to `counted`.
     pub fn close(&mut self, counted: &mut Vec<(TableId, Counts)>) {
         self.target = None;
@@ -292,8 +322,10 @@ impl Entry {
             partitions.close(counted);
         }
         let counts = std::mem::take(&mut self.counts);
-        if let Some(mapping) = &self.mapping {
-            counted.push((mapping.table, counts));
+        let Some(mapping) = &self.mapping else { return };
+        match counted.iter_mut().find(|(table, _)| *table == mapping.table) {
+            Some((_, so_far)) => so_far.add(&counts),
+            None => counted.push((mapping.table, counts)),
         }
     }
 

@@ -105,6 +105,13 @@ impl Row<'_> {
         }
     }
 
+    /// Looks for the row with the identity in `key`, for who only wants to see it.
+    pub fn look(&mut self, key: &Tuple<'_>) -> Result<Found, Report> {
+        self.target.next_row();
+        self.read(key, false)?;
+        Ok(self.find())
+    }
+
     /// Nothing to update: the whole row is inserted, a part of it cannot be.
     fn update_missing(&mut self, versions: &mut Versions, new: &Tuple<'_>) -> Result<Option<Conflict>, Report> {
         let whole = self.mapping.columns.iter().all(|c| c.number.is_none_or(|n| self.mapping.present[n.index()]));

@@ -9,7 +9,11 @@
 //!
 //! # Not here
 //! Who wins a conflict (`spock_core::merge`). Bytes (`spock_core::wire`). What to do after an error (`apply::recover`).
+//! Transactions that failed before and are taken in another way (`exceptions`, below this file).
 
+mod exceptions;
+
+use super::Stream;
 use super::change_log;
 use super::clock;
 use super::queue::Command;
@@ -31,6 +35,9 @@ use crate::pg::scope::{ActiveSnapshot, MemoryContext, Txn};
 use crate::pg::session::{self, OwnerScope};
 use crate::pg::tuple::Slot;
 use crate::settings::{self, ChangeLogging};
+use crate::worker::failure::Failure;
+use crate::worker::registry;
+use exceptions::Handling;
 use pgrx::PgSqlErrorCode;
 use spock_core::merge::{ConflictType, Resolution};
 use spock_core::types::{Lsn, NodeId, PgTime, RelId};
@@ -60,6 +67,8 @@ pub enum Fed {
     Nothing,
     /// A remote transaction is done.
     Committed(Committed),
+    /// A remote transaction is written down, and the subscription disabled.
+    Disabled,
 }
 
 /// A local transaction with what is entered inside it. Fields are left in this order.
@@ -105,6 +114,8 @@ struct Current {
     origin_name: Option<String>,
     /// Nothing of it is applied: the user asked to leave it out, or it is our own.
     ignored: bool,
+    /// How it is taken.
+    handling: Handling,
     open: Option<Open>,
 }
 
@@ -114,6 +125,9 @@ pub struct Applier<'s> {
     local: &'s LocalNode,
     origin: &'s origin::Session,
     place: Rc<Place>,
+    stream: &'s Stream,
+    /// The transaction that failed and has not passed yet.
+    failure: Option<Failure>,
     relations: RelMap,
     versions: Versions,
     message: MemoryContext,
@@ -130,13 +144,15 @@ impl<'s> Applier<'s> {
         local: &'s LocalNode,
         nodes: &[Node],
         origin: &'s origin::Session,
-        place: Rc<Place>,
+        stream: &'s Stream,
     ) -> Self {
         Self {
             subscription,
             local,
             origin,
-            place,
+            place: Rc::clone(&stream.place),
+            stream,
+            failure: registry::failure(),
             relations: RelMap::default(),
             versions: Versions::new(&local.node, nodes, subscription.origin.id),
             message: MemoryContext::for_process(c"spock message"),
@@ -175,13 +191,24 @@ impl<'s> Applier<'s> {
             // Our slots never form groups: there is no predecessor to wait for.
             Message::CommitOrder(_) => {}
             Message::Relation(relation) => self.relations.describe(relation.id, RemoteRelation::new(relation)),
+            Message::Insert(_) | Message::Update(_) | Message::Delete(_) | Message::Truncate(_) => {
+                self.change(message)?
+            }
+            Message::Logical(message) => return self.logical(message),
+            Message::Commit(commit) => return self.commit(commit),
+        }
+        Ok(Fed::Nothing)
+    }
+
+    /// Carries out a change as usual. What it returns is to be carried out next.
+    fn apply_change(&mut self, message: &Message<'_>) -> Result<Option<Command>, Report> {
+        match message {
             Message::Insert(insert) => {
                 let change = Change::insert(insert.relation, &insert.new);
                 if self.relations.remote(insert.relation)?.is_queue() {
-                    self.queued(&change)?;
-                } else {
-                    self.row(&change, |row, versions| row.insert(versions, &insert.new))?;
+                    return self.queued(&change);
                 }
+                self.row(&change, |row, versions| row.insert(versions, &insert.new))?;
             }
             Message::Update(update) => {
                 let old = update.old.map(|old| old.tuple());
@@ -189,7 +216,7 @@ impl<'s> Applier<'s> {
                     && self.changes_partition(update.relation, old, &update.new)?
                 {
                     self.move_row(update.relation, old, &update.new)?;
-                    return Ok(Fed::Nothing);
+                    return Ok(None);
                 }
                 let change =
                     Change { kind: RowKind::Update, id: update.relation, old: old.as_ref(), new: Some(&update.new) };
@@ -201,10 +228,9 @@ impl<'s> Applier<'s> {
                 self.row(&change, |row, versions| row.delete(versions, &old))?;
             }
             Message::Truncate(command) => self.truncate(command)?,
-            Message::Logical(message) => return self.logical(message),
-            Message::Commit(commit) => return self.commit(commit).map(Fed::Committed),
+            _ => {}
         }
-        Ok(Fed::Nothing)
+        Ok(None)
     }
 
     /// A sync event outside a transaction moves the position at once; inside, the commit does.
@@ -226,6 +252,8 @@ impl<'s> Applier<'s> {
         self.place.xid.set(begin.xid.0);
         self.place.commit_lsn.set(Lsn::raw(begin.commit_lsn));
         self.place.commit_time.set(begin.committed_at.micros());
+        self.place.number.set(0);
+        self.place.origin.set(0);
         let ignored = self.asked_to_skip(&begin);
         if ignored {
             log(
@@ -240,7 +268,9 @@ impl<'s> Applier<'s> {
                 ),
             );
         }
-        self.current = Some(Current { begin, origin: None, origin_name: None, ignored, open: None });
+        let handling = if ignored { Handling::USUAL } else { self.handling(&begin) };
+        self.stream.treatment.set(handling.treatment);
+        self.current = Some(Current { begin, origin: None, origin_name: None, ignored, handling, open: None });
         Ok(())
     }
 
@@ -257,6 +287,7 @@ impl<'s> Applier<'s> {
             return Err(out_of_order("ORIGIN"));
         }
         current.origin = Some(node);
+        self.place.origin.set(node.get());
         if settings::change_logging() != ChangeLogging::None {
             current.origin_name = message.name.map(|name| String::from_utf8_lossy(name).into_owned());
         }
@@ -352,16 +383,19 @@ impl<'s> Applier<'s> {
         Ok(())
     }
 
-    /// A row of the queue: a message to carry out.
-    fn queued(&mut self, change: &Change<'_>) -> Result<(), Report> {
+    /// A row of the queue. `None`: the transaction is left out.
+    fn queued(&mut self, change: &Change<'_>) -> Result<Option<Command>, Report> {
         let new = change.key()?;
         let mut command = None;
         self.row(change, |row, versions| {
             command = Some(Command::read(new, row.remote, row.mapping)?);
             row.insert(versions, new)
         })?;
-        // `None`: the transaction is left out.
-        let Some(command) = command else { return Ok(()) };
+        Ok(command)
+    }
+
+    /// Carries out the message of a row of the queue.
+    fn carry_out(&mut self, command: &Command) -> Result<(), Report> {
         if let Some(open) = self.current.as_mut().and_then(|current| current.open.as_mut()) {
             open.owner = None;
         }
@@ -421,7 +455,12 @@ impl<'s> Applier<'s> {
         Ok(())
     }
 
-    fn commit(&mut self, commit: &Commit) -> Result<Committed, Report> {
+    fn commit(&mut self, commit: &Commit) -> Result<Fed, Report> {
+        if self.settle_exceptions()? {
+            return Ok(Fed::Disabled);
+        }
+        // An error from here on is no single change's.
+        self.place.number.set(0);
         let current = self.current.take().ok_or_else(|| out_of_order("COMMIT"))?;
         let mut done = Committed {
             remote_end: commit.end_lsn,
@@ -441,19 +480,17 @@ impl<'s> Applier<'s> {
             self.clear_skip(lsn, end)?;
             done.local_end = Lsn::new(session::last_commit_end());
         }
+        // Nothing that happens now can be the transaction's fault.
+        let (xid, commit_lsn) = (current.begin.xid.0, lsn_text(current.begin.commit_lsn));
+        self.place.leave_transaction();
+        self.passed();
         // A transaction that wrote nothing has no commit record: the position moves in memory.
         self.origin.advance(end);
         debug(Level::Debug, || {
-            format!(
-                "subscription \"{}\" applied transaction {}, commit {}",
-                self.subscription.name,
-                self.place.xid.get(),
-                lsn_text(current.begin.commit_lsn)
-            )
+            let name = &self.subscription.name;
+            format!("subscription \"{name}\" applied transaction {xid}, commit {commit_lsn}")
         });
-        self.place.xid.set(0);
-        self.place.commit_lsn.set(0);
-        Ok(done)
+        Ok(Fed::Committed(done))
     }
 
     /// Commits with the position. Returns whether anything was written.

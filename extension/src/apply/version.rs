@@ -6,7 +6,7 @@
 
 use crate::catalog::topology::Node;
 use crate::pg::origin::commit_data;
-use crate::pg::session::current_xid;
+use crate::pg::session::is_current;
 use crate::pg::tuple::Slot;
 use spock_core::merge::{self, Tiebreaker, Version, Winner};
 use spock_core::types::{NodeId, PgTime};
@@ -77,7 +77,7 @@ impl Versions {
         {
             return version;
         }
-        let version = if current_xid() == Some(xid) {
+        let version = if is_current(xid) {
             LocalVersion::OwnTransaction
         } else {
             match commit_data(xid) {

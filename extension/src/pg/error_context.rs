@@ -36,6 +36,10 @@ pub struct Place {
     pub commit_lsn: Cell<u64>,
     /// Its commit time, microseconds since 2000.
     pub commit_time: Cell<i64>,
+    /// Node where its changes were made, 0: not told yet.
+    pub origin: Cell<u32>,
+    /// Number of the action in it that is being carried out, from 1; 0: none, or its commit.
+    pub number: Cell<u32>,
     /// The stream runs: errors are about what was sent.
     pub streaming: Cell<bool>,
 }
@@ -44,6 +48,15 @@ impl Place {
     /// A place in the stream of `provider`.
     pub fn new(provider: &str) -> Self {
         Self { provider: provider.to_owned(), ..Self::default() }
+    }
+
+    /// Between transactions: nothing that happens is one's fault.
+    pub fn leave_transaction(&self) {
+        self.xid.set(0);
+        self.commit_lsn.set(0);
+        self.commit_time.set(0);
+        self.origin.set(0);
+        self.number.set(0);
     }
 
     /// Notes the relation of the current message.

@@ -2,7 +2,7 @@
 
 use core::ffi::{CStr, c_char, c_int, c_void};
 use pgrx::guc::{GucCheckError, GucContext, GucEnum, GucFlags, GucRegistry, GucSetting};
-use pgrx::{PgSqlErrorCode, pg_sys};
+use pgrx::pg_sys;
 use std::ffi::CString;
 
 use crate::error::Report;
@@ -108,64 +108,6 @@ pub fn define_checked_string<T: CheckedString>(
             context,
             flags,
             Some(string_hook::<T>),
-            None,
-            None,
-        );
-    }
-}
-
-/// A number that has one value in this version, because another one could do nothing.
-pub trait FixedNumber {
-    /// Name of the setting.
-    const NAME: &str;
-    /// The value.
-    const VALUE: i32;
-    /// Why, for a person.
-    const HINT: &str;
-}
-
-unsafe extern "C-unwind" fn fixed_hook<T: FixedNumber>(
-    value: *mut c_int,
-    _extra: *mut *mut c_void,
-    _source: pg_sys::GucSource::Type,
-) -> bool {
-    // SAFETY: the server passes a valid pointer to the new value; a panic inside becomes its ERROR.
-    unsafe {
-        pg_sys::submodules::panic::pgrx_extern_c_guard(move || {
-            if *value == T::VALUE {
-                return true;
-            }
-            let message = format!("\"{}\" = {} is not supported in this version", T::NAME, *value);
-            GucCheckError::new(message.as_str())
-                .with_errcode(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED as i32)
-                .with_hint(T::HINT)
-                .apply();
-            false
-        })
-    }
-}
-
-/// Defines a number that has one value, within the range that the C edition allows.
-pub fn define_fixed_number<T: FixedNumber>(
-    name: &'static CStr,
-    short_description: &'static CStr,
-    setting: &'static GucSetting<i32>,
-    range: (i32, i32),
-    context: GucContext,
-    flags: GucFlags,
-) {
-    // SAFETY: the hook is guarded against panics, and everything it is given is static.
-    unsafe {
-        GucRegistry::define_int_guc_with_hooks(
-            name,
-            short_description,
-            c"",
-            setting,
-            range.0,
-            range.1,
-            context,
-            flags,
-            Some(fixed_hook::<T>),
             None,
             None,
         );

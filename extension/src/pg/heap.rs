@@ -9,6 +9,7 @@
 
 use super::compat::executor as compat;
 use super::relation::{ColumnNumber, KeyIndex, Table};
+use super::scope::TransactionMemory;
 use super::search::KeyScan;
 use super::tuple::{OwnedContext, Slot, Value};
 use crate::error::Report;
@@ -64,6 +65,8 @@ pub struct Target {
     pub(super) key: Option<KeyScan>,
     duties: Duties,
     defaults: Vec<(ColumnNumber, *mut pg_sys::ExprState)>,
+    // Freed last.
+    _memory: TransactionMemory,
 }
 
 /// Default expressions of columns that the provider does not have. Kept across transactions.
@@ -98,10 +101,11 @@ impl Defaults {
 impl Target {
     /// Prepares writing `table`. `written` are the columns that updates may change. Lives in the current transaction.
     pub fn prepare(table: Table, key: Option<&KeyIndex>, written: &[ColumnNumber], defaults: &Defaults) -> Self {
-        // SAFETY: inside a transaction. Everything is allocated in the transaction's context or the executor state's,
-        // and the slots pin the descriptor of a table that stays open as long as they.
+        let memory = TransactionMemory::new(c"spock open table");
+        // SAFETY: inside a transaction. Everything is allocated in memory of ours or the executor state's, and the slots
+        // pin the descriptor of a table that stays open as long as they.
         unsafe {
-            let previous = pg_sys::MemoryContextSwitchTo(pg_sys::TopTransactionContext);
+            let previous = pg_sys::MemoryContextSwitchTo(memory.raw());
             let estate = pg_sys::CreateExecutorState();
             pg_sys::MemoryContextSwitchTo((*estate).es_query_cxt);
             let result = open_result(estate, &table, written);
@@ -117,16 +121,22 @@ impl Target {
                 .collect();
             let key = key.map(|key| KeyScan::open(&table, key));
             // Slots outlive the executor state by a moment: they are not in its context.
-            pg_sys::MemoryContextSwitchTo(pg_sys::TopTransactionContext);
+            pg_sys::MemoryContextSwitchTo(memory.raw());
             let (remote, local, merged) = (Slot::for_values(&table), Slot::for_table(&table), Slot::for_values(&table));
             pg_sys::MemoryContextSwitchTo(previous);
-            Self { remote, local, merged, table, estate, result, epq, key, duties, defaults }
+            Self { remote, local, merged, table, estate, result, epq, key, duties, defaults, _memory: memory }
         }
     }
 
     /// The table.
     pub fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// After a rollback of the subtransaction that it was prepared in: nothing is left to close.
+    pub fn abandon(mut self) {
+        drop((core::mem::take(&mut self.defaults), self.key.take()));
+        core::mem::forget(self);
     }
 
     /// Whether a BEFORE INSERT trigger fires: it must not see a row that turns out to exist.

@@ -4,6 +4,7 @@
 //! 1. A router lives in one transaction, and keeps the table and the partitions that it found locked to its end.
 
 use super::relation::{ColumnNumber, Table, TableId};
+use super::scope::TransactionMemory;
 use super::tuple::Slot;
 use pgrx::pg_sys;
 
@@ -18,15 +19,18 @@ pub struct Router {
     command: *mut pg_sys::ModifyTableState,
     result: *mut pg_sys::ResultRelInfo,
     routing: *mut pg_sys::PartitionTupleRouting,
+    // Freed last.
+    _memory: TransactionMemory,
 }
 
 impl Router {
     /// For `table`, which is partitioned.
     pub fn new(table: Table) -> Self {
-        // SAFETY: inside a transaction, in whose context everything is allocated. The nodes are those that the executor makes
+        let memory = TransactionMemory::new(c"spock partitions");
+        // SAFETY: inside a transaction, in memory of which everything is allocated. The nodes are those that the executor makes
         // for a command without a plan; a range table index of zero says that there is no range table.
         unsafe {
-            let previous = pg_sys::MemoryContextSwitchTo(pg_sys::TopTransactionContext);
+            let previous = pg_sys::MemoryContextSwitchTo(memory.raw());
             let row = Slot::for_values(&table);
             let estate = pg_sys::CreateExecutorState();
             pg_sys::MemoryContextSwitchTo((*estate).es_query_cxt);
@@ -42,8 +46,13 @@ impl Router {
             let routing = pg_sys::ExecSetupPartitionTupleRouting(estate, table.raw());
             (*command).mt_partition_tuple_routing = routing;
             pg_sys::MemoryContextSwitchTo(previous);
-            Self { row, table, estate, command, result, routing }
+            Self { row, table, estate, command, result, routing, _memory: memory }
         }
+    }
+
+    /// After a rollback of the subtransaction that it was made in: nothing is left to close.
+    pub fn abandon(self) {
+        core::mem::forget(self);
     }
 
     /// The table.

@@ -74,6 +74,42 @@ pub struct Column {
     pub(super) collation: pg_sys::Oid,
 }
 
+impl Column {
+    /// A column that only the provider has. `None`: its type does not exist here.
+    pub fn elsewhere(name: &CStr, type_oid: u32) -> Option<Self> {
+        let kind = pg_sys::Oid::from_u32(type_oid);
+        let (mut len, mut by_val, mut align) = (0, false, 0);
+        // SAFETY: look-ups inside a transaction; the second one is of a type that exists.
+        unsafe {
+            if !pg_sys::get_typisdefined(kind) {
+                return None;
+            }
+            pg_sys::get_typlenbyvalalign(kind, &mut len, &mut by_val, &mut align);
+        }
+        Some(Self {
+            name: name.to_owned(),
+            number: ColumnNumber(0),
+            type_oid,
+            typmod: -1,
+            len,
+            by_val,
+            align: alignment(align as u8),
+            generated: false,
+            collation: pg_sys::InvalidOid,
+        })
+    }
+}
+
+/// Bytes of `typalign`.
+fn alignment(letter: u8) -> usize {
+    match letter {
+        b's' => 2,
+        b'i' => 4,
+        b'd' => 8,
+        _ => 1,
+    }
+}
+
 /// Which index finds a row, and its columns.
 #[derive(Debug, Clone)]
 pub struct KeyIndex {
@@ -184,12 +220,6 @@ impl Table {
         }
         // SAFETY: names are NUL-terminated in their fixed array.
         let name = unsafe { CStr::from_ptr(attribute.attname.data.as_ptr()) };
-        let align = match attribute.attalign as u8 {
-            b's' => 2,
-            b'i' => 4,
-            b'd' => 8,
-            _ => 1,
-        };
         Some(Column {
             name: name.to_owned(),
             number: ColumnNumber(attribute.attnum),
@@ -197,7 +227,7 @@ impl Table {
             typmod: attribute.atttypmod,
             len: attribute.attlen,
             by_val: attribute.attbyval,
-            align,
+            align: alignment(attribute.attalign as u8),
             generated: attribute.attgenerated != 0,
             collation: attribute.attcollation,
         })

@@ -68,6 +68,41 @@ impl Drop for ActiveSnapshot {
     }
 }
 
+/// Memory that lives as long as this value, or as the transaction or subtransaction that it was made in.
+///
+/// On ERROR: Drop does nothing. Abort frees it.
+pub(super) struct TransactionMemory(pg_sys::MemoryContext);
+
+impl TransactionMemory {
+    /// Makes it. Inside a transaction.
+    pub(super) fn new(name: &'static core::ffi::CStr) -> Self {
+        // SAFETY: the context of the innermost transaction exists; the name is static, as the server keeps the pointer.
+        Self(unsafe {
+            pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CurTransactionContext,
+                name.as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            )
+        })
+    }
+
+    pub(super) fn raw(&self) -> pg_sys::MemoryContext {
+        self.0
+    }
+}
+
+impl Drop for TransactionMemory {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        // SAFETY: made by `new` in a transaction that is still open, deleted once.
+        unsafe { pg_sys::MemoryContextDelete(self.0) }
+    }
+}
+
 /// A named memory context that is reset by its owner, under the process's top context.
 pub struct MemoryContext(pg_sys::MemoryContext);
 

@@ -8,7 +8,7 @@
 use super::relation::{Column, ColumnNumber, Table};
 use core::ptr::NonNull;
 use pgrx::pg_sys;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// Memory that lives as long as this value.
 ///
@@ -192,6 +192,17 @@ impl Drop for Slot {
     }
 }
 
+/// Raises when `text` cannot be a `jsonb`.
+pub fn check_jsonb(text: &str) {
+    let text = CString::new(text).unwrap_or_default();
+    let (mut function, mut parameter) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+    // SAFETY: the input function of a built-in type, given a C string.
+    unsafe {
+        pg_sys::getTypeInputInfo(pg_sys::JSONBOID, &mut function, &mut parameter);
+        pg_sys::OidInputFunctionCall(function, text.as_ptr().cast_mut(), parameter, -1);
+    }
+}
+
 /// Why bytes from the wire are not a value of the local column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueError {
@@ -238,6 +249,49 @@ impl Decoder {
             pg_sys::getTypeOutputInfo(self.type_oid, &mut function, &mut varlena);
             let text = pg_sys::OidOutputFunctionCall(function, value.datum);
             Some(CStr::from_ptr(text).to_string_lossy().into_owned())
+        }
+    }
+
+    /// The value as `to_json` writes it; `None` for NULL.
+    pub fn json(&self, value: Value) -> Option<String> {
+        if value.null {
+            return None;
+        }
+        let function = pg_sys::Oid::from_u32(pg_sys::F_TO_JSON);
+        // SAFETY: a non-null value of the column's type. The function asks the call's expression for that type; all of it
+        // lives in the current context, and the result is text there.
+        unsafe {
+            let argument = pg_sys::makeNullConst(self.type_oid, self.typmod, pg_sys::InvalidOid);
+            let call = pg_sys::makeFuncExpr(
+                function,
+                pg_sys::JSONOID,
+                pg_sys::lappend(core::ptr::null_mut(), argument.cast()),
+                pg_sys::InvalidOid,
+                pg_sys::InvalidOid,
+                pg_sys::CoercionForm::COERCE_EXPLICIT_CALL,
+            );
+            let mut info = pg_sys::FmgrInfo::default();
+            pg_sys::fmgr_info(function, &mut info);
+            info.fn_expr = call.cast();
+            let json = pg_sys::FunctionCall1Coll(&mut info, pg_sys::InvalidOid, value.datum);
+            let text = pg_sys::text_to_cstring(json.cast_mut_ptr());
+            Some(CStr::from_ptr(text).to_string_lossy().into_owned())
+        }
+    }
+
+    /// Name of the column's type, without its schema.
+    pub fn type_name(&self) -> Option<String> {
+        // SAFETY: a syscache lookup inside a transaction; the name is copied before the row is released.
+        unsafe {
+            let key = pg_sys::Datum::from(self.type_oid);
+            let row = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::TYPEOID as _, key);
+            if row.is_null() {
+                return None;
+            }
+            let facts = &*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_type>();
+            let name = pgrx::name_data_to_str(&facts.typname).to_owned();
+            pg_sys::ReleaseSysCache(row);
+            Some(name)
         }
     }
 

@@ -14,6 +14,7 @@ use crate::pg::attempt::attempt;
 use crate::pg::process;
 use crate::pg::raise::{self, Level};
 use crate::pg::scope::Txn;
+use crate::pg::server;
 use crate::settings;
 use crate::worker::registry::{self, Ended, Ticket, WorkerStatus};
 use core::ffi::CStr;
@@ -43,6 +44,10 @@ pub fn apply_main(argument: u64) {
     for (name, value) in PINNED {
         process::pin_setting(name, value);
     }
+    // From 17 on.
+    if server::setting("transaction_timeout").is_some() {
+        process::pin_setting(c"transaction_timeout", "0");
+    }
     let mut name = format!("subscription {}", sub.get());
     let exit = match attempt(|| run(sub, &mut name)) {
         Ok(Ok(exit)) => exit,
@@ -54,14 +59,17 @@ pub fn apply_main(argument: u64) {
             registry::ending(Ended::Clean);
             process::exit(0)
         }
-        Exit::Retry(report) => {
-            registry::report_error(&report);
-            let shown = Report { message: format!("{name}: {}", report.message), ..report };
-            raise::log(Level::Warning, &shown);
-            registry::ending(Ended::Failed);
-            process::exit(1)
-        }
+        Exit::Retry(report) => fail(&name, report, Ended::Failed),
+        Exit::Again(report) => fail(&name, report, Ended::Exception),
     }
+}
+
+fn fail(name: &str, report: Report, how: Ended) -> ! {
+    registry::report_error(&report);
+    let shown = Report { message: format!("{name}: {}", report.message), ..report };
+    raise::log(Level::Warning, &shown);
+    registry::ending(how);
+    process::exit(1)
 }
 
 fn run(sub: SubId, name: &mut String) -> Result<Exit, Report> {

@@ -166,6 +166,10 @@ fn pause(record: &Record) -> (u32, Duration) {
     let ran = record.ran_us.unwrap_or(0);
     let attempts = match record.ended {
         Ended::Not | Ended::Asked => return (0, Duration::ZERO),
+        // The attempts that may follow each other like this are few: `spock_core::exceptions` sees to it.
+        Ended::Exception => {
+            return (record.attempts, Duration::from_millis(u64::from(settings::restart_delay_on_exception_ms())));
+        }
         Ended::Clean if ran >= micros(SHORT_RUN) => return (0, Duration::ZERO),
         Ended::Failed if ran >= micros(STABLE_RUN) => 1,
         Ended::Clean | Ended::Failed => record.attempts.saturating_add(1),

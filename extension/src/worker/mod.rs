@@ -17,6 +17,7 @@
 //! What is applied and how (`apply`). Catalog rows (`catalog`).
 
 pub mod apply;
+pub mod failure;
 pub mod keeper;
 pub mod manager;
 pub mod pause;

@@ -9,11 +9,14 @@
 //! 3. `pid` is set from attach until everything of the worker is released: as long as it is set, signalling it is safe,
 //!    and once it is 0 the worker's transaction is rolled back and its replication origin is free.
 //! 4. The last error never holds a secret and is cut to [`ERROR_BYTES_MAX`].
+//! 5. What a row says of a transaction that failed is there until that transaction has passed, or the subscription changes:
+//!    both are a reason to try it anew. A server that starts has forgotten it, and tries it anew, too.
 
 use crate::error::Report;
 use crate::pg::latch;
 use crate::pg::process::{self, TxnEnd};
 use crate::pg::shmem::{self, SharedTable, shareable};
+use crate::worker::failure::{Failure, Remembered};
 use crate::worker::pause;
 use spock_core::types::{PgTime, SubId};
 use std::cell::{Cell, RefCell};
@@ -116,6 +119,8 @@ shareable! {
         error: [u8; ERROR_BYTES_MAX],
         /// Only in the supervisor's row.
         changed: [u32; CHANGED_DATABASES_MAX],
+        /// The remote transaction that failed by itself.
+        failed: Remembered,
     }
 }
 
@@ -184,9 +189,11 @@ pub enum Ended {
     Asked,
     /// An error.
     Failed,
+    /// A remote transaction failed by itself, and the next attempt is another one.
+    Exception,
 }
 
-const ENDS: [Ended; 4] = [Ended::Not, Ended::Clean, Ended::Asked, Ended::Failed];
+const ENDS: [Ended; 5] = [Ended::Not, Ended::Clean, Ended::Asked, Ended::Failed, Ended::Exception];
 
 /// What whoever starts workers needs to know of one row.
 #[derive(Debug, Clone, Copy)]
@@ -262,6 +269,14 @@ impl Row {
         }
         self.error[..end].copy_from_slice(&text.as_bytes()[..end]);
         self.error_len = end as u32;
+    }
+
+    /// The next attempt is the first one again, and does not wait.
+    fn forget_failure(&mut self) {
+        self.failed = Remembered::NOTHING;
+        if self.ended == Ended::Exception as u32 {
+            self.ended = Ended::Asked as u32;
+        }
     }
 
     fn view(&self) -> Option<WorkerView> {
@@ -372,6 +387,7 @@ const EMPTY: Row = Row {
     changed_all: 0,
     error: [0; ERROR_BYTES_MAX],
     changed: [0; CHANGED_DATABASES_MAX],
+    failed: Remembered::NOTHING,
 };
 
 /// Records that a worker could not be started at all.
@@ -410,6 +426,7 @@ pub fn stop(index: usize) {
         row.status = status_code(WorkerStatus::Stopped);
         row.retry_at = 0;
         row.attempts = 0;
+        row.forget_failure();
     }
 }
 
@@ -479,7 +496,8 @@ fn detach() {
     row.pid = 0;
     row.ended = how as u32;
     row.ended_at = now;
-    row.status = status_code(if how == Ended::Failed { WorkerStatus::Failed } else { WorkerStatus::Stopped });
+    let failed = matches!(how, Ended::Failed | Ended::Exception);
+    row.status = status_code(if failed { WorkerStatus::Failed } else { WorkerStatus::Stopped });
 }
 
 fn with_own(change: impl FnOnce(&mut Row)) {
@@ -503,6 +521,16 @@ pub fn report_status(status: WorkerStatus) {
 /// What went wrong in this worker: kept for views, without secrets, cut to a bounded length.
 pub fn report_error(report: &Report) {
     with_own(|row| row.set_error(report));
+}
+
+/// The transaction of this worker's stream that failed and has not passed yet.
+pub fn failure() -> Option<Failure> {
+    WORKERS.read().get(OWN.get()?)?.failed.read()
+}
+
+/// Remembers it, or forgets with `None`.
+pub fn remember_failure(failure: Option<&Failure>) {
+    with_own(|row| row.failed = failure.map_or(Remembered::NOTHING, Remembered::of));
 }
 
 /// A change of catalogs that workers must hear of.
@@ -556,6 +584,7 @@ fn publish(rows: &mut [Row], database: u32, change: Change, to_wake: &mut Vec<i3
                 // Waiting for a retry: the change may be what it waits for.
                 row.retry_at = if row.retry_at == 0 { 0 } else { process::now().micros() };
                 row.attempts = 0;
+                row.forget_failure();
                 process::terminate(row.pid);
             }
         }
