@@ -1,5 +1,6 @@
 //! All stories. A file is a topic, a test is one behaviour, and its name says what is true afterwards.
 
+mod attempts;
 mod cascade;
 mod clock;
 mod columns;
@@ -9,6 +10,7 @@ mod counters;
 mod crash;
 mod dump;
 mod errors;
+mod exceptions;
 mod filters;
 mod former;
 mod golden;

@@ -1,0 +1,165 @@
+//! What is no exception: causes that pass by themselves, and attempts that succeed after all.
+
+use crate::exceptions::mesh;
+use spock_mesh::mesh::MeshOptions;
+use spock_mesh::story::must;
+use spock_mesh::{Mesh, Node};
+
+const STATUS: &str = "select status from spock.sub_show_status('sub_n1_n2')";
+const WORKER: &str = "select pid from pg_stat_activity where backend_type like 'spock apply%'";
+const BLOCKED: &str =
+    "select count(*) from pg_stat_activity where backend_type like 'spock apply%' and wait_event_type = 'Lock'";
+
+fn table(mode: &str) -> Mesh {
+    let mesh = mesh(mode, "all").with_table("acct (id int primary key, bal int)");
+    mesh.node("n1").sql("insert into acct values (1, 0), (2, 0)");
+    mesh.settle();
+    mesh
+}
+
+fn nothing_was_left_out(node: &Node) {
+    node.reads("select count(*) from spock.exception_log", "0");
+    assert!(!node.log().contains("leaves out"), "something was left out");
+}
+
+/// Sends a transaction whose second change waits for a lock that a session of n2 holds, and gives that session.
+fn blocked(mesh: &Mesh) -> spock_mesh::session::Session {
+    let mut session = must(mesh.node("n2").connect("postgres"));
+    assert!(session.run("begin").is_ok() && session.run("update acct set bal = 5 where id = 2").is_ok());
+    mesh.node("n1").sql("begin; update acct set bal = 1 where id = 1; update acct set bal = 1 where id = 2; commit");
+    mesh.node("n2").comes_to_read(BLOCKED, "1");
+    session
+}
+
+#[test]
+fn a_deadlock_with_a_local_session_is_retried_in_every_mode() {
+    for mode in ["discard", "transdiscard", "sub_disable"] {
+        let mesh = table(mode);
+        // Room for the session to close the circle before the worker looks for one.
+        must(mesh.node("n2").set("deadlock_timeout", "3s"));
+        must(mesh.node("n2").reload());
+        let mut session = must(mesh.node("n2").connect("postgres"));
+        for sql in ["set deadlock_timeout = '1h'", "begin", "update acct set bal = 5 where id = 2"] {
+            assert!(session.run(sql).is_ok(), "{sql}");
+        }
+        mesh.node("n1")
+            .sql("begin; update acct set bal = 1 where id = 1; update acct set bal = 1 where id = 2; commit");
+        mesh.node("n2").comes_to_read(BLOCKED, "1");
+        assert!(session.run("update acct set bal = 5 where id = 1").is_ok(), "the worker gives way");
+        assert!(session.run("commit").is_ok());
+        mesh.settle();
+        mesh.node("n2").comes_to_log("deadlock detected");
+        mesh.every_node_reads("select bal from acct order by id", "5\n5");
+        nothing_was_left_out(mesh.node("n2"));
+        mesh.node("n2").reads(STATUS, "replicating");
+    }
+}
+
+#[test]
+fn a_worker_that_is_terminated_in_mid_transaction_leaves_nothing_out() {
+    for mode in ["transdiscard", "sub_disable"] {
+        let mesh = table(mode);
+        let session = blocked(&mesh);
+        let pid = mesh.node("n2").query_one(WORKER);
+        mesh.node("n2").sql(&format!("select pg_terminate_backend({pid})"));
+        mesh.node("n2").comes_to_read(&format!("select count(*) from pg_stat_activity where pid = {pid}"), "0");
+        drop(session);
+        mesh.settle();
+        mesh.every_node_reads("select bal from acct order by id", "1\n1");
+        nothing_was_left_out(mesh.node("n2"));
+        mesh.node("n2").reads(STATUS, "replicating");
+    }
+}
+
+#[test]
+fn a_worker_that_is_cancelled_leaves_nothing_out() {
+    let mesh = table("transdiscard");
+    let session = blocked(&mesh);
+    mesh.node("n2").sql(&format!("select pg_cancel_backend(({WORKER}))"));
+    mesh.node("n2").comes_to_log("canceling statement due to user request");
+    drop(session);
+    mesh.settle();
+    mesh.every_node_reads("select bal from acct order by id", "1\n1");
+    nothing_was_left_out(mesh.node("n2"));
+}
+
+/// The replay of a transaction in mode discard, too, meets locks and signals.
+#[test]
+fn a_cancel_in_a_replay_discards_nothing_but_what_fails() {
+    let mesh = table("discard");
+    let n2 = mesh.node("n2");
+    n2.sql("alter table acct add constraint positive check (bal >= 0)");
+    let mut session = must(n2.connect("postgres"));
+    assert!(session.run("begin").is_ok() && session.run("update acct set bal = 5 where id = 2").is_ok());
+    // Fails at the first change; the second attempt takes each change alone and waits at the next one.
+    mesh.node("n1").sql("begin; update acct set bal = -1 where id = 1; update acct set bal = 1 where id = 2; commit");
+    n2.comes_to_read(BLOCKED, "1");
+    n2.sql(&format!("select pg_cancel_backend(({WORKER}))"));
+    n2.comes_to_log("canceling statement due to user request");
+    drop(session);
+    mesh.settle();
+    n2.reads("select bal from acct order by id", "0\n1");
+    n2.reads("select string_agg(concat_ws(' ', command_counter, operation), ',') from spock.exception_log", "1 UPDATE");
+}
+
+#[test]
+fn a_second_attempt_that_succeeds_is_simply_applied() {
+    for mode in ["discard", "transdiscard", "sub_disable"] {
+        let mesh = table(mode);
+        let n2 = mesh.node("n2");
+        // Fails as long as nobody has called it: what a sequence counts is not rolled back.
+        n2.sql("create sequence calls");
+        n2.sql(
+            "create function once() returns trigger language plpgsql as
+             'begin if nextval(''public.calls'') = 1 then raise exception ''not yet''; end if; return new; end'",
+        );
+        n2.sql("create trigger once before update on acct for each row execute function once()");
+        n2.sql("alter table acct enable always trigger once");
+        mesh.node("n1").sql("update acct set bal = 1");
+        mesh.settle();
+        mesh.every_node_reads("select bal from acct order by id", "1\n1");
+        nothing_was_left_out(n2);
+        n2.reads(STATUS, "replicating");
+    }
+}
+
+#[test]
+fn the_next_attempt_waits_as_long_as_is_set() {
+    let names = vec!["n1".to_owned(), "n2".to_owned()];
+    let settings = vec![
+        ("spock.restart_delay_on_exception".to_owned(), "1h".to_owned()),
+        ("spock.exception_behaviour".to_owned(), "transdiscard".to_owned()),
+    ];
+    let mesh = Mesh::with(&MeshOptions { names, settings, ..MeshOptions::default() })
+        .with_table("acct (id int primary key, bal int)");
+    let n2 = mesh.node("n2");
+    n2.sql("alter table acct add constraint positive check (bal > 0)");
+    mesh.node("n1").sql("insert into acct values (1, -1)");
+    n2.comes_to_read(
+        "select next_retry > now() + interval '50 minutes' from spock.sub_worker_status('sub_n1_n2')",
+        "t",
+    );
+    n2.reads("select count(*) from spock.exception_log", "0");
+    // A change of the subscription ends the wait, and the transaction is tried anew.
+    n2.sql("alter table acct drop constraint positive");
+    n2.sql("select spock.sub_disable('sub_n1_n2')").sql("select spock.sub_enable('sub_n1_n2')");
+    mesh.settle();
+    mesh.every_node_reads("select bal from acct", "-1");
+}
+
+#[test]
+fn many_changes_that_fail_do_not_cost_the_worker_its_memory() {
+    let mesh = mesh("discard", "discard").with_table("acct (id int primary key, bal int)");
+    let n2 = mesh.node("n2");
+    n2.sql("alter table acct add constraint even check (bal % 2 = 0)");
+    mesh.node("n1").sql("insert into acct select n, n from generate_series(1, 20000) n");
+    mesh.node("n1").sql("begin; insert into good values (1); insert into acct values (0, 1); commit");
+    mesh.settle();
+    n2.reads("select count(*), sum(bal % 2) from acct", "10000|0");
+    n2.reads("select count(*), count(distinct command_counter) from spock.exception_log", "10001|10001");
+    n2.comes_to_log("leaves out 10000 of 20000 changes");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", n2.query_one(WORKER))).unwrap_or_default();
+    let own = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
+    let own_kb: u64 = own.trim().trim_end_matches(" kB").parse().unwrap_or_else(|_| panic!("no RssAnon in {status}"));
+    assert!(own_kb < 60_000, "the worker holds {own_kb} kB");
+}
