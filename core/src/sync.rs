@@ -3,10 +3,20 @@
 //! ```text
 //! subscription  INIT ─► STRUCTURE ─► DATA ─► CONSTRAINTS ─► CATCHUP ─► READY      (steps that its kind lacks are left out)
 //! table         INIT ─► STARTED ─► DATA ─► SYNCWAIT ─► CATCHUP ─► SYNCDONE ─► READY, and FAILED from any but the first
+//!               INIT ─► DATA ─► READY while the subscription itself is in DATA: its tables share one snapshot
 //! ```
-//! All states are in the catalog and survive a crash. A subscription found in INIT, CATCHUP or READY goes on by itself.
+//! All states are in the catalog and survive a crash; from each of them the work goes on ([`subscription_step`],
+//! [`table_step`]). What is copied and the state that says so are one commit, so a state never claims too much.
+//!
+//! # Who applies a change of a table that is being copied
+//! ```text
+//! apply ahead   copy ends at 10, apply worker is at 50: the table's own stream brings 10 to 50, the apply worker goes on at 50
+//! sync ahead    the table's own stream ends at 60 while the apply worker is at 50: the apply worker leaves out 50 to 60
+//! ```
+//! [`applies`] is that rule.
 
 use crate::options::identifiers;
+use crate::types::Lsn;
 
 /// A table as the catalog of states names it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -139,13 +149,14 @@ impl SyncState {
             Self::Catchup => "catchup",
             Self::SyncDone => "synchronized",
             Self::Ready => "replicating",
-            Self::Started | Self::Failed => "unknown",
+            Self::Started => "sync_started",
+            Self::Failed => "sync_failed",
         }
     }
 
-    /// Whether a subscription's worker that starts in this state may go on by itself.
-    pub const fn is_restartable(self) -> bool {
-        matches!(self, Self::Init | Self::Catchup | Self::Ready)
+    /// Whether a worker still has to do something for a table in this state. A table that failed waits for an operator.
+    pub const fn wants_worker(self) -> bool {
+        !matches!(self, Self::SyncDone | Self::Ready | Self::Failed)
     }
 
     /// Whether the subscription's row may go from this state to `next`.
@@ -154,7 +165,8 @@ impl SyncState {
         matches!(
             (self, next),
             (S::Init, S::Structure | S::Data | S::Catchup)
-                | (S::Structure, S::Data | S::Constraints)
+                | (S::Structure, S::Structure | S::Data | S::Constraints)
+                | (S::Data, S::Data)
                 | (S::Data, S::Constraints | S::Catchup)
                 | (S::Constraints, S::Catchup)
                 | (S::Catchup, S::Ready)
@@ -166,14 +178,91 @@ impl SyncState {
         use SyncState as S;
         matches!(
             (self, next),
-            (S::Init, S::Started)
-                | (S::Started, S::Data | S::Failed)
-                | (S::Data, S::SyncWait | S::Failed)
+            (S::Init, S::Started | S::Data)
+                | (S::Started, S::Started | S::Data | S::Failed)
+                | (S::Data, S::Started | S::Data | S::SyncWait | S::Ready | S::Failed)
                 | (S::SyncWait, S::Catchup | S::Failed)
-                | (S::Catchup, S::SyncDone | S::Failed)
+                | (S::Catchup, S::SyncDone | S::SyncWait | S::Failed)
                 | (S::SyncDone, S::Ready | S::Init)
                 | (S::Ready | S::Failed, S::Init)
         )
+    }
+}
+
+/// What the worker of a subscription does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscriptionStep {
+    /// Make slot, snapshot and origin. An interrupted attempt has left nothing that counts: its slot is replaced.
+    Begin {
+        /// Copy the schema, up to indexes and constraints, in one transaction with the next state.
+        structure: bool,
+        /// Copy the rows.
+        data: bool,
+    },
+    /// The schema is here, rows may be: make a new slot and snapshot, empty the tables, copy them again. They cannot be
+    /// completed one by one, because indexes and constraints come after all rows.
+    CopyAgain,
+    /// The slot is there, the snapshot of the interrupted copy is gone: tables that are not complete are synchronised one by
+    /// one, beside the stream.
+    LeaveTables,
+    /// Make indexes and constraints, in one transaction with the next state.
+    Constrain,
+    /// Everything is copied.
+    Finish,
+    /// Stream.
+    Stream,
+    /// No such state belongs to a subscription.
+    Broken,
+}
+
+/// What follows from the state in which a subscription's worker finds it.
+pub const fn subscription_step(kind: SyncKind, state: SyncState) -> SubscriptionStep {
+    let structure = matches!(kind, SyncKind::Structure | SyncKind::Full);
+    let data = matches!(kind, SyncKind::Data | SyncKind::Full);
+    match state {
+        SyncState::Init | SyncState::Structure => SubscriptionStep::Begin { structure, data },
+        SyncState::Data if structure => SubscriptionStep::CopyAgain,
+        SyncState::Data => SubscriptionStep::LeaveTables,
+        SyncState::Constraints => SubscriptionStep::Constrain,
+        SyncState::Catchup => SubscriptionStep::Finish,
+        SyncState::Ready => SubscriptionStep::Stream,
+        SyncState::Started | SyncState::SyncWait | SyncState::SyncDone | SyncState::Failed => SubscriptionStep::Broken,
+    }
+}
+
+/// What a sync worker does for a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableStep {
+    /// Copy it under the snapshot of its subscription.
+    CopyWithAll,
+    /// Copy it with a slot and a snapshot of its own. What an interrupted attempt copied was rolled back.
+    CopyAlone,
+    /// It is copied: bring it up to the apply worker.
+    CatchUp,
+    /// Nothing but dropping what was used for it.
+    CleanUp,
+    /// Its subscription is not that far.
+    NotNow,
+}
+
+/// What follows from the states of a subscription and of one of its tables.
+pub const fn table_step(subscription: SyncState, table: SyncState) -> TableStep {
+    match (subscription, table) {
+        (_, SyncState::SyncDone | SyncState::Ready | SyncState::Failed) => TableStep::CleanUp,
+        (SyncState::Data, SyncState::Init | SyncState::Data) => TableStep::CopyWithAll,
+        (SyncState::Ready, SyncState::SyncWait | SyncState::Catchup) => TableStep::CatchUp,
+        (SyncState::Ready, _) => TableStep::CopyAlone,
+        _ => TableStep::NotNow,
+    }
+}
+
+/// Whether the apply worker applies a change of a table in `state` (reached at `lsn`) that a transaction made whose commit
+/// record begins at `commit`. Otherwise the change is part of the copy, or of the table's own stream.
+pub fn applies(state: SyncState, lsn: Option<Lsn>, commit: Option<Lsn>) -> bool {
+    match state {
+        SyncState::Ready => true,
+        SyncState::SyncDone => lsn <= commit,
+        _ => false,
     }
 }
 
@@ -193,6 +282,46 @@ mod tests {
     }
 
     #[test]
+    fn a_change_is_applied_once_whoever_is_ahead() {
+        let at = |lsn: u64| Lsn::new(lsn);
+        let cases = [
+            (SyncState::Init, None, at(10), false),
+            (SyncState::Data, at(10), at(50), false),
+            (SyncState::SyncWait, at(10), at(50), false),
+            (SyncState::Catchup, at(50), at(55), false),
+            (SyncState::SyncDone, at(60), at(55), false),
+            (SyncState::SyncDone, at(60), at(60), true),
+            (SyncState::SyncDone, at(60), at(61), true),
+            (SyncState::Ready, at(60), at(1), true),
+            (SyncState::Failed, at(60), at(99), false),
+        ];
+        for (state, lsn, commit, want) in cases {
+            assert_eq!(applies(state, lsn, commit), want, "{state:?} {lsn:?} {commit:?}");
+        }
+    }
+
+    #[test]
+    fn every_state_has_a_way_on() {
+        use SubscriptionStep as S;
+        for state in SyncState::ALL {
+            let reachable =
+                !matches!(state, SyncState::Started | SyncState::SyncWait | SyncState::SyncDone | SyncState::Failed);
+            for kind in [SyncKind::Init, SyncKind::Structure, SyncKind::Data, SyncKind::Full] {
+                assert_eq!(subscription_step(kind, state) != S::Broken, reachable, "{kind:?} {state:?}");
+            }
+            let step = table_step(SyncState::Ready, state);
+            assert_eq!(matches!(step, TableStep::CopyAlone | TableStep::CatchUp), state.wants_worker(), "{state:?}");
+        }
+        let full = SyncKind::Full;
+        assert_eq!(subscription_step(full, SyncState::Init), S::Begin { structure: true, data: true });
+        assert_eq!(subscription_step(SyncKind::Init, SyncState::Init), S::Begin { structure: false, data: false });
+        assert_eq!(subscription_step(full, SyncState::Data), S::CopyAgain);
+        assert_eq!(subscription_step(SyncKind::Data, SyncState::Data), S::LeaveTables);
+        assert_eq!(table_step(SyncState::Data, SyncState::Init), TableStep::CopyWithAll);
+        assert_eq!(table_step(SyncState::Constraints, SyncState::Init), TableStep::NotNow);
+    }
+
+    #[test]
     fn a_subscription_reaches_ready_from_every_state_that_it_can_enter() {
         let mut reached = vec![SyncState::Init];
         let mut at = 0;
@@ -206,7 +335,8 @@ mod tests {
         assert!(reached.contains(&SyncState::Ready));
         assert!(!reached.contains(&SyncState::Failed));
         for state in reached {
-            let dead_end = SyncState::ALL.into_iter().all(|to| !state.subscription_may_become(to));
+            let ends = |to: SyncState| to == state || !state.subscription_may_become(to);
+            let dead_end = SyncState::ALL.into_iter().all(ends);
             assert_eq!(dead_end, state == SyncState::Ready, "{state:?}");
         }
     }

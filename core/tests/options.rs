@@ -46,7 +46,7 @@ fn subscriber() -> SubscriberOptions {
         encoding: "UTF8".to_owned(),
         force_text: false,
         forward_origins: vec![],
-        replication_sets: ["default", "default_insert_only", "ddl_sql"].map(str::to_owned).to_vec(),
+        replication_sets: Some(["default", "default_insert_only", "ddl_sql"].map(str::to_owned).to_vec()),
         only_table: None,
         spock_version: "6.0.0".to_owned(),
         spock_version_num: 60_000,
@@ -195,10 +195,10 @@ fn the_command_is_the_one_of_the_c_edition() {
          pg_version '170005', spock_version '6.0.0', spock_version_num '60000')";
     assert_eq!(command.as_deref(), Ok(want));
 
-    let odd = SubscriberOptions { replication_sets: vec!["it's".to_owned()], ..subscriber() };
+    let odd = SubscriberOptions { replication_sets: Some(vec!["it's".to_owned()]), ..subscriber() };
     let command = start_replication_command("s", None, &odd.pairs()).expect("a quote can be sent");
     assert!(command.contains("LOGICAL 0/0 (") && command.contains("'\"it''s\"'"), "{command}");
-    let bad = SubscriberOptions { replication_sets: vec!["a\\b".to_owned()], ..subscriber() };
+    let bad = SubscriberOptions { replication_sets: Some(vec!["a\\b".to_owned()]), ..subscriber() };
     let refused = start_replication_command("s", None, &bad.pairs());
     assert_eq!(refused, Err(CommandError::Backslash { option: "spock.replication_set_names" }));
 }

@@ -325,6 +325,12 @@ AS 'MODULE_PATHNAME', 'spock_alter_subscription_skip_lsn' LANGUAGE c VOLATILE ST
 CREATE FUNCTION spock.sub_alter_options(subscription_name name, options jsonb) RETURNS boolean
 AS 'MODULE_PATHNAME', 'spock_alter_subscription_options' LANGUAGE c VOLATILE STRICT;
 
+CREATE FUNCTION spock.sub_alter_sync(subscription_name name, truncate boolean DEFAULT false) RETURNS boolean
+AS 'MODULE_PATHNAME', 'spock_alter_subscription_synchronize' LANGUAGE c VOLATILE STRICT;
+
+CREATE FUNCTION spock.sub_resync_table(subscription_name name, relation regclass, truncate boolean DEFAULT true) RETURNS boolean
+AS 'MODULE_PATHNAME', 'spock_alter_subscription_resynchronize_table' LANGUAGE c VOLATILE STRICT;
+
 CREATE FUNCTION spock.sub_show_status(subscription_name name DEFAULT NULL, OUT subscription_name text, OUT status text,
     OUT provider_node text, OUT provider_dsn text, OUT slot_name text, OUT replication_sets text[],
     OUT forward_origins text[]) RETURNS SETOF record
@@ -340,6 +346,9 @@ AS 'MODULE_PATHNAME', 'spock_show_subscription_table' LANGUAGE c STABLE STRICT;
 
 CREATE FUNCTION spock.sub_wait_for_sync(subscription_name name) RETURNS void
 AS 'MODULE_PATHNAME', 'spock_wait_for_subscription_sync_complete' LANGUAGE c VOLATILE STRICT;
+
+CREATE FUNCTION spock.table_wait_for_sync(subscription_name name, relation regclass) RETURNS void
+AS 'MODULE_PATHNAME', 'spock_wait_for_table_sync_complete' LANGUAGE c VOLATILE STRICT;
 
 CREATE FUNCTION spock.spock_gen_slot_name(dbname name, provider_node name, subscription name) RETURNS name
 AS 'MODULE_PATHNAME', 'spock_gen_slot_name' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;

@@ -83,6 +83,11 @@ pub fn apply_value(message: &str) -> Result<(), Report> {
         )
         .hint("Create the sequence here, then enable the subscription again: nothing is lost."));
     };
+    take_value(oid, value)
+}
+
+/// Moves a sequence to a value that another node has given out, unless it is there already.
+pub fn take_value(oid: u32, value: i64) -> Result<(), Report> {
     // Between reading and moving, a session here could draw past the value. The lock keeps it out for that moment; where a
     // session holds the sequence anyway, waiting for the end of its transaction would be worse than the small window.
     let lock = TryLock::against_writes(oid);
@@ -100,34 +105,11 @@ pub fn apply_value(message: &str) -> Result<(), Report> {
     Ok(())
 }
 
-fn malformed() -> Report {
-    Report::new(PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION, "the provider sent an invalid message about a sequence")
-        .detail("It must have the texts schema_name, sequence_name and last_value, and nothing else.")
-}
-
-/// Schema, name and value. Exactly the three keys, each a string.
+/// Schema, name and value.
 fn read_message(message: &str) -> Result<(String, String, i64), Report> {
-    let pairs = select(
-        "SELECT key, pg_catalog.json_typeof(value), value #>> '{}' FROM pg_catalog.json_each($1::json)",
-        &[message.into()],
-        |row| Ok((row.get::<String>(1)?, row.get::<String>(2)?, row.opt::<String>(3)?)),
-    )?;
-    let (mut schema, mut name, mut value) = (None, None, None);
-    for (key, kind, text) in pairs {
-        let place = match key.as_str() {
-            "schema_name" => &mut schema,
-            "sequence_name" => &mut name,
-            "last_value" => &mut value,
-            _ => return Err(malformed()),
-        };
-        if kind != "string" || place.is_some() {
-            return Err(malformed());
-        }
-        *place = text;
-    }
-    let value = value.and_then(|text| text.parse().ok());
-    match (schema, name, value) {
-        (Some(schema), Some(name), Some(value)) => Ok((schema, name, value)),
-        _ => Err(malformed()),
-    }
+    let [schema, name, value] = queue::message_texts(message, ["schema_name", "sequence_name", "last_value"])?;
+    let value = value.parse().map_err(|_| {
+        Report::new(PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION, "the provider sent an invalid value of a sequence")
+    })?;
+    Ok((schema, name, value))
 }

@@ -106,7 +106,10 @@ static SAVE_RESOLUTIONS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static SYNCHRONOUS_COMMIT: GucSetting<bool> = GucSetting::<bool>::new(false);
 static RESTART_DELAY_DEFAULT: GucSetting<i32> = GucSetting::<i32>::new(5_000);
 static APPLY_IDLE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(300);
+static MAX_SYNC_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(2);
 static MAXIMUM_CLOCK_SKEW: GucSetting<i32> = GucSetting::<i32>::new(1_000);
+static TEMP_DIRECTORY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static FAULT_POINT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static COUNTRY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"??"));
 
 /// At which level a conflict is written to the log.
@@ -139,6 +142,22 @@ pub fn apply_idle_timeout_s() -> u32 {
     APPLY_IDLE_TIMEOUT.get().unsigned_abs()
 }
 
+/// Where the structure of a provider is kept while it is copied. `None`: in the data directory.
+pub fn temp_directory() -> Option<std::path::PathBuf> {
+    let value = TEMP_DIRECTORY.get()?;
+    (!value.is_empty()).then(|| value.to_string_lossy().into_owned().into())
+}
+
+/// The fault point that is armed, see `pg::fault`.
+pub fn fault_point() -> Option<CString> {
+    FAULT_POINT.get()
+}
+
+/// How many tables of one subscription are copied at a time, 1 to 1024.
+pub fn max_sync_workers_per_subscription() -> usize {
+    MAX_SYNC_WORKERS.get().unsigned_abs() as usize
+}
+
 /// On a server without the commit clock: how long a commit waits for the local clock to pass the remote commit time, in
 /// milliseconds. Beyond it a warning is written and the wait is given up.
 pub fn maximum_clock_skew_ms() -> u32 {
@@ -153,6 +172,22 @@ pub fn define() {
     operating::define();
     ddl::define();
     exceptions::define();
+    GucRegistry::define_string_guc(
+        c"spock.temp_directory",
+        c"Where the structure of a provider is kept while it is copied.",
+        c"Empty: in a private directory below the data directory, where it survives a crash.",
+        &TEMP_DIRECTORY,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"spock.fault_point",
+        c"Name of the place in the code where the server crashes. For tests.",
+        c"",
+        &FAULT_POINT,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY | GucFlags::NO_SHOW_ALL,
+    );
     GucRegistry::define_string_guc(
         c"spock.country",
         c"Country of this server, as spock.get_country() answers.",
@@ -226,6 +261,16 @@ fn define_workers() {
         i32::MAX,
         GucContext::Sighup,
         GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"spock.max_sync_workers_per_subscription",
+        c"How many tables of a subscription are copied at a time.",
+        c"Each needs one of max_worker_processes here and a sender on the provider.",
+        &MAX_SYNC_WORKERS,
+        1,
+        1024,
+        GucContext::Sighup,
+        GucFlags::default(),
     );
     GucRegistry::define_int_guc(
         c"spock.maximum_clock_skew",

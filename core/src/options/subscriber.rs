@@ -18,9 +18,9 @@ pub struct SubscriberOptions {
     pub force_text: bool,
     /// The stored list: empty, or `all`.
     pub forward_origins: Vec<String>,
-    /// The subscribed sets.
-    pub replication_sets: Vec<String>,
-    /// A catch-up of one table, schema and name; the sets are not sent then.
+    /// The subscribed sets. `None`: they are not sent, as for a single table of a C provider, which takes one or the other.
+    pub replication_sets: Option<Vec<String>>,
+    /// A catch-up of one table, schema and name.
     pub only_table: Option<(String, String)>,
     /// Our version text.
     pub spock_version: String,
@@ -71,12 +71,12 @@ impl SubscriberOptions {
             ("hooks.setup_function", "spock.spock_hooks_setup".to_owned()),
             ("spock.forward_origins", identifiers::join(&self.forward_origins)),
         ];
-        match &self.only_table {
-            Some((schema, table)) => pairs.push((
-                "spock.replicate_only_table",
-                format!("{}.{}", identifiers::quote(schema), identifiers::quote(table)),
-            )),
-            None => pairs.push(("spock.replication_set_names", identifiers::join(&self.replication_sets))),
+        if let Some((schema, table)) = &self.only_table {
+            let name = format!("{}.{}", identifiers::quote(schema), identifiers::quote(table));
+            pairs.push(("spock.replicate_only_table", name));
+        }
+        if let Some(sets) = &self.replication_sets {
+            pairs.push(("spock.replication_set_names", identifiers::join(sets)));
         }
         pairs.push(("pg_version", build.pg_version_num.to_string()));
         pairs.push(("spock_version", self.spock_version.clone()));

@@ -1,9 +1,10 @@
 //! Subscriber: messages to rows. One worker, one stream, one remote transaction at a time.
 //!
-//! `start` gets to a running stream (slot, origin, options), `receive` turns frames into messages and answers the
+//! `start` gets to a running stream (origin, connection, options), `receive` turns frames into messages and answers the
 //! provider, `transaction` applies one remote transaction, `relmap` knows what a remote relation is here, `partitions`
-//! which partition a row goes to, `rows` writes one row, `version` tells which version a row has, `clock` keeps commit times causal, `exception_log`
-//! writes down what was left out, `recover` reacts to errors.
+//! which partition a row goes to, `rows` writes one row, `tables` knows which tables are being copied, `version` tells which
+//! version a row has, `clock` keeps commit times causal, `exception_log` writes down what was left out, `recover` reacts to
+//! errors.
 //!
 //! # Invariants
 //! 1. The origin position never moves without the rows, nor the rows without it.
@@ -23,13 +24,19 @@ mod recover;
 mod relmap;
 mod rows;
 mod start;
+mod tables;
 mod transaction;
 pub mod version;
 
-use crate::catalog::topology::Subscription;
+pub use recover::may_pass;
+
+use crate::catalog::topology::{LocalNode, Node, Subscription};
 use crate::error::Report;
 use crate::pg::attempt::attempt;
 use crate::pg::error_context::{ContextScope, Place};
+use crate::pg::origin;
+use crate::sync::initial;
+use crate::sync::table::Job;
 use spock_core::exceptions::Treatment;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -57,13 +64,22 @@ struct Stream {
     recording: Cell<bool>,
 }
 
+impl Stream {
+    fn new(subscription: &Subscription) -> Self {
+        let place = Rc::new(Place::new(&subscription.origin.name));
+        Self { place, treatment: Cell::new(Treatment::Apply), recording: Cell::new(false) }
+    }
+}
+
 /// Applies the stream of `subscription` until something ends it. Called by an apply worker outside any transaction.
 /// A request to terminate ends the process from within.
 pub fn run(subscription: &Subscription) -> Exit {
-    let place = Rc::new(Place::new(&subscription.origin.name));
-    let stream = Stream { place, treatment: Cell::new(Treatment::Apply), recording: Cell::new(false) };
+    let stream = Stream::new(subscription);
     let ended = attempt(|| {
         let _context = ContextScope::enter(Rc::clone(&stream.place));
+        if let Some(exit) = initial::bring_up(subscription) {
+            return exit;
+        }
         let begin = start::prepare(subscription);
         receive::stream(subscription, begin, &stream)
     });
@@ -71,4 +87,13 @@ pub fn run(subscription: &Subscription) -> Exit {
         Ok(exit) => exit,
         Err(caught) => recover::react(subscription, &stream, caught),
     }
+}
+
+/// Applies the stream of one table until the apply worker takes it over. Called by a sync worker; raises what goes wrong.
+pub fn catch_up(job: &Job<'_>, origin: origin::Session, local: LocalNode, nodes: Vec<Node>, by_sets: bool) {
+    let stream = Stream::new(job.subscription);
+    let _context = ContextScope::enter(Rc::clone(&stream.place));
+    let only = Some((&job.table, by_sets));
+    let begin = start::connect(job.subscription, origin, local, nodes, &job.slot_name, only);
+    receive::catch_up(job, begin, &stream);
 }

@@ -8,9 +8,11 @@
 
 use super::change_log::texts;
 use super::relmap::{Mapping, RemoteRelation};
+use crate::catalog::queue::message_texts;
 use crate::error::Report;
 use crate::sequences;
 use pgrx::PgSqlErrorCode;
+use spock_core::sync::TableName;
 use spock_core::wire::row::Tuple;
 
 /// One message.
@@ -49,6 +51,15 @@ impl Command {
     /// The role that queued it.
     pub fn role(&self) -> Option<&str> {
         self.role.as_deref()
+    }
+
+    /// The table that a message of type `A` asks to copy. `None`: it is of another type.
+    pub fn table_request(&self) -> Result<Option<TableName>, Report> {
+        if self.kind != "A" {
+            return Ok(None);
+        }
+        let [schema, table] = message_texts(&self.message, ["schema_name", "table_name"])?;
+        Ok(Some(TableName { schema, table }))
     }
 
     /// Carries it out.

@@ -8,19 +8,23 @@
 use super::Exit;
 use super::start::{Begin, check_startup, lost};
 use super::transaction::{Applier, Committed, Fed};
-use crate::catalog::topology::Subscription;
+use crate::catalog::sync as states;
+use crate::catalog::topology::{LocalNode, Node, Subscription};
 use crate::counters::Tally;
-use crate::error::Report;
+use crate::error::{OrRaise, Report};
 use crate::pg::conn::{ConnError, Stream, Wake};
 use crate::pg::error_context::Place;
 use crate::pg::progress_wal;
+use crate::pg::scope::Txn;
 use crate::pg::{latch, process, session};
 use crate::settings::{self, ReadOnly};
+use crate::sync::table::Job;
 use crate::worker::pause;
 use crate::worker::progress::{self, ProgressKey, ProgressUpdate};
 use crate::worker::registry::{self, WorkerStatus};
 use pgrx::PgSqlErrorCode;
-use spock_core::progress::Progress;
+use spock_core::progress::{Positions, Progress};
+use spock_core::sync::SyncState;
 use spock_core::types::{Lsn, PgTime};
 use spock_core::wire::frame::{Frame, StandbyStatus};
 use spock_core::wire::{Envelope, Message, ProtocolVersion};
@@ -49,6 +53,8 @@ struct Receiver<'s> {
     delay_us: i64,
     /// A position that recovery would not know without the next transaction.
     unsettled: Option<Lsn>,
+    /// The stream of the subscription, not that of a single table.
+    whole: bool,
     origin: &'s crate::pg::origin::Session,
     group: ProgressKey,
     tally: Tally,
@@ -59,38 +65,131 @@ struct Receiver<'s> {
 
 /// Applies the stream until an error, a signal, or a transaction that disables the subscription ends it.
 pub fn stream(subscription: &Subscription, begin: Begin, known: &super::Stream) -> Exit {
-    let place = &known.place;
     let Begin { stream, origin, local, nodes, start } = begin;
-    let now = Instant::now();
-    let group = ProgressKey { database: process::own_database(), node: local.node.id, remote: subscription.origin.id };
-    progress::reconcile(group, start);
+    let mut receiver = Receiver::new(subscription, stream, &origin, (&local, &nodes), (start, true), known);
+    progress::reconcile(receiver.group, start);
     registry::report_status(WorkerStatus::Running);
-    let mut receiver = Receiver {
-        applier: Applier::new(subscription, &local, &nodes, &origin, known),
-        stream,
-        progress: Progress::starting_at(start),
-        protocol: ProtocolVersion::MIN,
-        provider_lsn: None,
-        heard_at: now,
-        fed_back_at: now,
-        delay_us: subscription.apply_delay_us,
-        unsettled: None,
-        origin: &origin,
-        group,
-        tally: Tally::new(subscription.id.get()),
-        place: Rc::clone(place),
-        disabled: false,
-    };
-    place.streaming.set(true);
-    // Asks for a keepalive, so that lag figures are fresh on an idle provider.
-    receiver.feedback(true, true);
+    receiver.begin();
+    receiver.look_at_tables();
     while !receiver.disabled {
         receiver.step();
     }
     Exit::Disabled
 }
 
-impl Receiver<'_> {
+/// Applies the stream of the single table of `job` until the apply worker takes it over, or until its copy is not wanted any
+/// more.
+pub fn catch_up(job: &Job<'_>, begin: Begin, known: &super::Stream) {
+    let Begin { stream, origin, local, nodes, start } = begin;
+    let mut receiver = Receiver::new(job.subscription, stream, &origin, (&local, &nodes), (start, false), known);
+    registry::report_status(WorkerStatus::Running);
+    receiver.begin();
+    let mut told = false;
+    while !receiver.is_handed_over(job, &mut told) {
+        receiver.step();
+    }
+}
+
+/// How often a table that has caught up asks how far the provider is: an idle provider tells only when asked.
+const ASK_INTERVAL: Duration = Duration::from_millis(50);
+
+impl<'s> Receiver<'s> {
+    fn new(
+        subscription: &'s Subscription,
+        stream: Stream,
+        origin: &'s crate::pg::origin::Session,
+        (local, nodes): (&'s LocalNode, &[Node]),
+        (start, whole): (Option<Lsn>, bool),
+        known: &'s super::Stream,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            applier: Applier::new(subscription, local, nodes, origin, known, whole),
+            stream,
+            progress: Progress::starting_at(start),
+            protocol: ProtocolVersion::MIN,
+            provider_lsn: None,
+            heard_at: now,
+            fed_back_at: now,
+            delay_us: if whole { subscription.apply_delay_us } else { 0 },
+            unsettled: None,
+            whole,
+            origin,
+            tally: Tally::new(subscription.id.get()),
+            group: ProgressKey {
+                database: process::own_database(),
+                node: local.node.id,
+                remote: subscription.origin.id,
+            },
+            place: Rc::clone(&known.place),
+            disabled: false,
+        }
+    }
+
+    fn begin(&mut self) {
+        self.place.streaming.set(true);
+        // Asks for a keepalive, so that lag figures are fresh on an idle provider.
+        self.feedback(true, true);
+    }
+
+    /// Between two transactions: tables that are being copied.
+    fn look_at_tables(&mut self) {
+        if !self.whole || self.applier.in_transaction() {
+            return;
+        }
+        let position = self.progress.last_received();
+        // Small positions of our own: the stream is not read while a table is taken over.
+        let (stream, fed_back_at, progress) = (&mut self.stream, &mut self.fed_back_at, &mut self.progress);
+        let place = &self.place;
+        self.applier.look_at_tables(position, &mut || {
+            if fed_back_at.elapsed() > FEEDBACK_INTERVAL_MAX {
+                send_feedback(stream, progress, place, false);
+                *fed_back_at = Instant::now();
+            }
+        });
+    }
+
+    /// Whether the table of `job` is done: as far as the apply worker said that it must come. Tells the apply worker first
+    /// that the table is as far as it is itself.
+    fn is_handed_over(&mut self, job: &Job<'_>, told: &mut bool) -> bool {
+        if self.applier.in_transaction() {
+            return false;
+        }
+        let (database, sub) = (self.group.database, job.subscription.id);
+        let position = self.progress.last_received();
+        let reached = |target: Option<Lsn>| target.is_some() && position >= target;
+        if !*told {
+            if reached(registry::apply_position(database, sub)) {
+                *told = true;
+                registry::caught_up();
+                registry::attend(database, sub);
+            } else if self.fed_back_at.elapsed() > ASK_INTERVAL {
+                self.feedback(true, true);
+            }
+            return false;
+        }
+        let txn = Txn::begin();
+        let row = states::table_sync_state(sub, &job.table).or_raise();
+        let over = match row.map(|row| (row.state, row.lsn)) {
+            Some((SyncState::SyncWait, _)) => false,
+            Some((SyncState::Catchup, target)) if !reached(target) => false,
+            Some((SyncState::Catchup, _)) => {
+                let from = [SyncState::Catchup];
+                states::move_table_state(sub, &job.table, &from, SyncState::SyncDone, position).or_raise()
+            }
+            // Dropped, or to be copied again.
+            _ => true,
+        };
+        session::force_sync_commit();
+        txn.commit();
+        if over {
+            registry::attend(database, sub);
+        } else if self.fed_back_at.elapsed() > ASK_INTERVAL {
+            self.feedback(true, true);
+        }
+        over
+    }
+
     /// One frame, or what is to be done when there is none.
     fn step(&mut self) {
         if self.take(Duration::ZERO) {
@@ -101,7 +200,11 @@ impl Receiver<'_> {
         }
         // What had arrived is applied.
         self.drained();
-        let wait = if self.progress.unflushed() > 0 { UNFLUSHED_WAIT } else { IDLE_WAIT };
+        let wait = match (self.whole, self.progress.unflushed() > 0) {
+            (true, true) => UNFLUSHED_WAIT,
+            (true, false) => IDLE_WAIT,
+            (false, _) => ASK_INTERVAL,
+        };
         if !self.take(wait) {
             self.settle();
             self.check_idle();
@@ -154,6 +257,7 @@ impl Receiver<'_> {
 
     fn drained(&mut self) {
         self.feedback(false, false);
+        self.look_at_tables();
     }
 
     /// Tells the provider how far we are. Not forced: only if something changed.
@@ -163,18 +267,7 @@ impl Receiver<'_> {
         if !forced && now.flushed == before.flushed && now.applied == before.applied {
             return;
         }
-        let frame = StandbyStatus {
-            written: now.written,
-            flushed: now.flushed,
-            applied: now.applied,
-            sent_at: PgTime::from_micros(session::now()),
-            reply_requested: reply_wanted,
-        };
-        let mut bytes = Vec::with_capacity(64);
-        frame.write(&mut bytes);
-        if let Err(error) = self.stream.send(&bytes) {
-            broken(&self.place, &error)
-        }
+        send_positions(&mut self.stream, now, &self.place, reply_wanted);
         self.fed_back_at = Instant::now();
     }
 
@@ -242,6 +335,18 @@ impl Receiver<'_> {
 
     /// Numbers for views and people.
     fn publish(&mut self, done: &Committed) {
+        if self.whole {
+            self.publish_progress(done);
+        }
+        for (table, counts) in self.applier.take_counts() {
+            self.tally.count(table.get(), &counts);
+        }
+        self.tally.publish();
+        self.look_at_tables();
+        between_transactions();
+    }
+
+    fn publish_progress(&mut self, done: &Committed) {
         let update = ProgressUpdate {
             commit: done.remote_end.map(|end| (done.commit_time, end)),
             insert_lsn: self.provider_lsn.or(done.insert_lsn),
@@ -249,11 +354,6 @@ impl Receiver<'_> {
             by_decode: true,
         };
         progress::update(self.group, &update);
-        for (table, counts) in self.applier.take_counts() {
-            self.tally.count(table.get(), &counts);
-        }
-        self.tally.publish();
-        between_transactions();
     }
 }
 
@@ -310,6 +410,26 @@ fn handle(
             }
         }
         Frame::Other(_) => Handled::Nothing,
+    }
+}
+
+fn send_feedback(stream: &mut Stream, progress: &mut Progress, place: &Place, reply_wanted: bool) {
+    let now = progress.report(Lsn::new(session::flushed_lsn()));
+    send_positions(stream, now, place, reply_wanted);
+}
+
+fn send_positions(stream: &mut Stream, now: Positions, place: &Place, reply_wanted: bool) {
+    let frame = StandbyStatus {
+        written: now.written,
+        flushed: now.flushed,
+        applied: now.applied,
+        sent_at: PgTime::from_micros(session::now()),
+        reply_requested: reply_wanted,
+    };
+    let mut bytes = Vec::with_capacity(64);
+    frame.write(&mut bytes);
+    if let Err(error) = stream.send(&bytes) {
+        broken(place, &error)
     }
 }
 

@@ -23,6 +23,11 @@ use pgrx::PgSqlErrorCode;
 use spock_core::exceptions::{self, Mode, Next};
 use spock_core::types::{Lsn, NodeId, PgTime};
 
+/// Whether an error of that code may pass by itself.
+pub fn may_pass(code: PgSqlErrorCode) -> bool {
+    exceptions::may_pass(sqlstate_text(code))
+}
+
 /// Decides, and carries it out.
 pub fn react(subscription: &Subscription, stream: &Stream, caught: Caught) -> Exit {
     origin::clear_stamp();

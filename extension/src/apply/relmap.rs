@@ -18,6 +18,7 @@ use crate::pg::search::ColumnEquality;
 use crate::pg::session::OwnerScope;
 use crate::pg::tuple::{Decoder, OwnedContext};
 use pgrx::PgSqlErrorCode;
+use spock_core::sync::TableName;
 use spock_core::types::{RelId, TypeOid};
 use spock_core::wire;
 use spock_core::wire::row::{RowKind, Tuple};
@@ -69,6 +70,11 @@ impl RemoteRelation {
     /// Schema and name, unquoted.
     pub fn names(&self) -> (String, String) {
         (self.schema.to_string_lossy().into_owned(), self.name.to_string_lossy().into_owned())
+    }
+
+    /// Whether it has that name.
+    pub fn is_named(&self, name: &TableName) -> bool {
+        self.name.to_bytes() == name.table.as_bytes() && self.schema.to_bytes() == name.schema.as_bytes()
     }
 
     /// Whether it is the table of queued commands.

@@ -19,6 +19,7 @@ use super::clock;
 use super::queue::Command;
 use super::relmap::{Opened, RelMap, RemoteRelation};
 use super::rows::{Row, local_row};
+use super::tables::Tables;
 use super::version::Versions;
 use crate::catalog::topology::{self, LocalNode, Node, Subscription, lsn_text};
 use crate::conflict::Conflict;
@@ -133,18 +134,22 @@ pub struct Applier<'s> {
     message: MemoryContext,
     current: Option<Current>,
     skip_lsn: Option<Lsn>,
+    /// Tables that are being copied.
+    tables: Tables,
     /// Rows of the last transaction, by local table.
     counted: Vec<(TableId, Counts)>,
 }
 
 impl<'s> Applier<'s> {
-    /// For one stream of `subscription`, whose origin is bound to this process.
+    /// For one stream of `subscription`, whose origin is bound to this process. `whole`: the stream of the subscription, not
+    /// that of a single table.
     pub fn new(
         subscription: &'s Subscription,
         local: &'s LocalNode,
         nodes: &[Node],
         origin: &'s origin::Session,
         stream: &'s Stream,
+        whole: bool,
     ) -> Self {
         Self {
             subscription,
@@ -157,7 +162,8 @@ impl<'s> Applier<'s> {
             versions: Versions::new(&local.node, nodes, subscription.origin.id),
             message: MemoryContext::for_process(c"spock message"),
             current: None,
-            skip_lsn: subscription.skip_lsn,
+            skip_lsn: subscription.skip_lsn.filter(|_| whole),
+            tables: if whole { Tables::load(subscription) } else { Tables::none() },
             counted: Vec::new(),
         }
     }
@@ -165,6 +171,19 @@ impl<'s> Applier<'s> {
     /// Rows of the last transaction, by local table. Empty when asked again.
     pub fn take_counts(&mut self) -> Vec<(TableId, Counts)> {
         std::mem::take(&mut self.counted)
+    }
+
+    /// Looks after tables that are being copied, see [`Tables::look`]. Between two transactions.
+    pub fn look_at_tables(&mut self, position: Option<Lsn>, alive: &mut dyn FnMut()) {
+        self.tables.look(self.subscription, position, alive);
+    }
+
+    /// Whether the current transaction leaves out changes of `id`: it is skipped, or the table is being copied.
+    pub(super) fn leaves_out(&self, id: RelId) -> Result<bool, Report> {
+        let Some(current) = &self.current else { return Ok(false) };
+        let copied =
+            !self.tables.is_empty() && self.tables.leaves_out(self.relations.remote(id)?, current.begin.commit_lsn);
+        Ok(current.ignored || copied)
     }
 
     /// Whether a remote transaction has begun and not ended.
@@ -325,9 +344,6 @@ impl<'s> Applier<'s> {
     ) -> Result<(), Report> {
         let Change { kind, id, .. } = *change;
         self.place.set_subject(Some(&self.relations.remote(id)?.subject));
-        if self.current.as_ref().is_some_and(|current| current.ignored) {
-            return Ok(());
-        }
         self.open()?;
         let Some(current) = &mut self.current else { return Err(out_of_order("a change")) };
         let Some(open) = &mut current.open else { return Err(out_of_order("a change")) };
@@ -400,14 +416,14 @@ impl<'s> Applier<'s> {
             open.owner = None;
         }
         next_command();
-        command.run()
+        match command.table_request()? {
+            Some(table) => self.tables.request(self.subscription, &table),
+            None => command.run(),
+        }
     }
 
     /// Whether an UPDATE moves a row between partitions that only we have.
     fn changes_partition(&mut self, id: RelId, old: &Tuple<'_>, new: &Tuple<'_>) -> Result<bool, Report> {
-        if self.current.as_ref().is_some_and(|current| current.ignored) {
-            return Ok(false);
-        }
         let open = self.relations.is_open(id);
         if let Some(current) = &mut self.open()?.open
             && !open
@@ -440,8 +456,13 @@ impl<'s> Applier<'s> {
     }
 
     fn truncate(&mut self, command: &Truncate<'_>) -> Result<(), Report> {
-        let ids: Vec<RelId> = command.relations().collect();
-        if self.current.as_ref().is_some_and(|current| current.ignored) {
+        let mut ids = Vec::new();
+        for id in command.relations() {
+            if !self.leaves_out(id)? {
+                ids.push(id);
+            }
+        }
+        if ids.is_empty() {
             return Ok(());
         }
         if let Some(open) = &mut self.open()?.open {

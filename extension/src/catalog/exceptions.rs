@@ -3,10 +3,11 @@
 //! # Invariants
 //! 1. A row is part of the transaction that moves the position past what was left out, or that disables the subscription.
 
+use spock_core::sync::TableName;
 use spock_core::types::{Lsn, NodeId, PgTime};
 
 use crate::catalog::query::execute;
-use crate::catalog::topology::{lsn_text, oid};
+use crate::catalog::topology::{Subscription, lsn_text, oid};
 use crate::error::Report;
 
 /// The remote transaction that a row is about.
@@ -91,4 +92,17 @@ pub fn record_disable(
     let entry =
         Entry { counter, table: Some(("", "")), operation: "SUB_DISABLE", message: &message, ..Entry::default() };
     insert(transaction, &entry)
+}
+
+/// Records that a table could not be copied; operation `SYNC`.
+pub fn record_table(subscription: &Subscription, table: &TableName, report: &Report) -> Result<(), Report> {
+    let transaction = RemoteTransaction { origin: subscription.origin.id, commit_ts: PgTime::from_micros(0), xid: 0 };
+    // The detail can hold values of rows.
+    let entry = Entry {
+        table: Some((&table.schema, &table.table)),
+        operation: "SYNC",
+        message: &report.message,
+        ..Entry::default()
+    };
+    insert(&transaction, &entry)
 }

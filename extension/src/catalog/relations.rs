@@ -147,6 +147,12 @@ pub fn is_blocked(kind: &str, name: &str) -> Result<bool, Report> {
     Ok(found.is_some())
 }
 
+/// Schemas whose tables are kept out of replication sets and copies.
+pub fn blocked_schemas() -> Result<Vec<String>, Report> {
+    let sql = "SELECT name::text FROM spock.reserved_object WHERE kind = 'schema' AND block_in_repset";
+    select(sql, &[], |row| row.get(1))
+}
+
 /// A replication slot of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {

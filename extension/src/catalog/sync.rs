@@ -5,10 +5,11 @@
 //! 2. Which state may follow which is decided by `spock_core::sync`.
 
 use pgrx::PgSqlErrorCode;
-use spock_core::sync::{SyncKind, SyncState};
+use pgrx::datum::DatumWithOid;
+use spock_core::sync::{SyncKind, SyncState, TableName};
 use spock_core::types::{Lsn, SubId};
 
-use crate::catalog::query::{Row, execute, select, select_one};
+use crate::catalog::query::{Row, execute, execute_returning, select, select_one};
 use crate::catalog::topology::{lsn_text, oid, parse_lsn};
 use crate::error::Report;
 
@@ -17,8 +18,8 @@ use crate::error::Report;
 pub struct SyncRow {
     /// What is copied.
     pub kind: SyncKind,
-    /// Schema and name of the table; `None`: the subscription itself.
-    pub table: Option<(String, String)>,
+    /// The table; `None`: the subscription itself.
+    pub table: Option<TableName>,
     /// How far it is.
     pub state: SyncState,
     /// Where in the provider's WAL that state was reached.
@@ -30,7 +31,7 @@ const COLUMNS: &str = "SELECT pg_catalog.ascii(sync_kind::text), sync_nspname::t
 
 fn read(row: &Row<'_>) -> Result<SyncRow, Report> {
     let lsn: String = row.get(5)?;
-    let table = row.opt(2)?.zip(row.opt(3)?);
+    let table = row.opt(2)?.zip(row.opt(3)?).map(|(schema, table)| TableName { schema, table });
     let unknown =
         || Report::new(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "a row of spock.local_sync_status has an unknown state");
     Ok(SyncRow {
@@ -51,15 +52,105 @@ pub fn sync_state(id: SubId) -> Result<Option<SyncRow>, Report> {
     select_one(&sql, &[oid(id.get())], read)
 }
 
-/// The states of the subscription itself and of all its tables.
+/// The states of the subscription itself and of all its tables, in the order of their names.
 pub fn sync_states(id: SubId) -> Result<Vec<SyncRow>, Report> {
-    select(COLUMNS, &[oid(id.get())], read)
+    let sql = format!("{COLUMNS} ORDER BY sync_nspname, sync_relname");
+    select(&sql, &[oid(id.get())], read)
 }
 
 /// The state of one table.
-pub fn table_sync_state(id: SubId, schema: &str, table: &str) -> Result<Option<SyncRow>, Report> {
+pub fn table_sync_state(id: SubId, table: &TableName) -> Result<Option<SyncRow>, Report> {
     let sql = format!("{COLUMNS} AND sync_nspname = $2::name AND sync_relname = $3::name");
-    select_one(&sql, &[oid(id.get()), schema.into(), table.into()], read)
+    select_one(&sql, &[oid(id.get()), table.schema.as_str().into(), table.table.as_str().into()], read)
+}
+
+/// Writes the state of a table, whether it has a row or not.
+pub fn put_table_state(
+    id: SubId,
+    kind: SyncKind,
+    table: &TableName,
+    state: SyncState,
+    lsn: Option<Lsn>,
+) -> Result<(), Report> {
+    let args = [
+        oid(id.get()),
+        table.schema.as_str().into(),
+        table.table.as_str().into(),
+        String::from(kind.as_char()).into(),
+        String::from(state.as_char()).into(),
+        lsn_text(lsn).into(),
+    ];
+    let changed = execute(
+        "UPDATE spock.local_sync_status SET sync_kind = $4::\"char\", sync_status = $5::\"char\", sync_statuslsn = $6::pg_lsn
+         WHERE sync_subid = $1::oid AND sync_nspname = $2::name AND sync_relname = $3::name",
+        &args,
+    )?;
+    if changed == 0 {
+        execute(
+            "INSERT INTO spock.local_sync_status (sync_kind, sync_subid, sync_nspname, sync_relname, sync_status, sync_statuslsn)
+             VALUES ($4::\"char\", $1::oid, $2::name, $3::name, $5::\"char\", $6::pg_lsn)",
+            &args,
+        )?;
+    }
+    Ok(())
+}
+
+/// Moves a table from one of the states `from` to `to`, reached at `lsn`. False: it is in another state, or its row is gone.
+pub fn move_table_state(
+    id: SubId,
+    table: &TableName,
+    from: &[SyncState],
+    to: SyncState,
+    lsn: Option<Lsn>,
+) -> Result<bool, Report> {
+    debug_assert!(from.iter().all(|from| from.table_may_become(to)), "{from:?} to {to:?}");
+    let from: Vec<Option<String>> = from.iter().map(|state| Some(String::from(state.as_char()))).collect();
+    let changed = execute(
+        "UPDATE spock.local_sync_status SET sync_status = $4::\"char\", sync_statuslsn = $5::pg_lsn
+         WHERE sync_subid = $1::oid AND sync_nspname = $2::name AND sync_relname = $3::name
+           AND sync_status::text = ANY ($6)",
+        &[
+            oid(id.get()),
+            table.schema.as_str().into(),
+            table.table.as_str().into(),
+            String::from(to.as_char()).into(),
+            lsn_text(lsn).into(),
+            DatumWithOid::from(from),
+        ],
+    )?;
+    Ok(changed == 1)
+}
+
+/// Whether the subscription itself is in `state` at `lsn`; its row stays as it is until the transaction ends.
+pub fn hold_sync_state(id: SubId, state: SyncState, lsn: Option<Lsn>) -> Result<bool, Report> {
+    let rows = execute_returning(
+        "SELECT 1 FROM spock.local_sync_status
+          WHERE sync_subid = $1::oid AND sync_nspname IS NULL AND sync_relname IS NULL
+            AND sync_status = $2::\"char\" AND sync_statuslsn = $3::pg_lsn FOR SHARE",
+        &[oid(id.get()), String::from(state.as_char()).into(), lsn_text(lsn).into()],
+        |row| row.get::<i32>(1),
+    )?;
+    Ok(!rows.is_empty())
+}
+
+/// Removes the states of the tables that the initial copy brought.
+pub fn forget_copied_tables(id: SubId) -> Result<(), Report> {
+    execute(
+        "DELETE FROM spock.local_sync_status
+          WHERE sync_subid = $1::oid AND sync_nspname IS NOT NULL AND sync_kind = 'f'",
+        &[oid(id.get())],
+    )?;
+    Ok(())
+}
+
+/// Removes the state of one table of one subscription.
+pub fn delete_table_state(id: SubId, table: &TableName) -> Result<(), Report> {
+    execute(
+        "DELETE FROM spock.local_sync_status
+          WHERE sync_subid = $1::oid AND sync_nspname = $2::name AND sync_relname = $3::name",
+        &[oid(id.get()), table.schema.as_str().into(), table.table.as_str().into()],
+    )?;
+    Ok(())
 }
 
 /// Writes the first state of a subscription.

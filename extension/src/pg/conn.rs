@@ -214,6 +214,11 @@ impl Connection {
         Ok(Self { pg, replication: purpose.replication, secrets, _descriptor: descriptor })
     }
 
+    /// Whether the peer still holds the connection, as far as can be told without sending anything. Between two commands.
+    pub fn is_alive(&mut self) -> bool {
+        self.pg.consume_input() && !self.pg.is_bad()
+    }
+
     /// The peer's version, e.g. 170011.
     pub fn server_version_num(&self) -> i32 {
         self.pg.server_version()
@@ -505,6 +510,30 @@ pub fn parse_extra_options(text: &CStr) -> Option<Vec<(String, String)>> {
         return None;
     }
     libpq::parse_conninfo(text)
+}
+
+/// A connection string for a program: without passwords, which come apart for its environment. Interruptible waits are not
+/// its business, the other parameters are as for our own connections.
+pub fn for_program(dsn: &Dsn, application_name: &str) -> Result<(String, Option<String>), ConnError> {
+    let text = c_text(dsn.as_str())?;
+    let mut options = conninfo_options(&text)?;
+    if options.is_empty() {
+        options.push(("dbname".to_owned(), dsn.as_str().to_owned()));
+    }
+    let mut password = None;
+    let mut parts = Vec::new();
+    for (key, value) in options {
+        match key.as_str() {
+            "password" => password = Some(value),
+            _ if key.contains("password") || key.contains("secret") => {
+                return Err(ConnError::Unexpected("a secret that only libpq may have"));
+            }
+            "application_name" | "fallback_application_name" => {}
+            _ => parts.push(format!("{key}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))),
+        }
+    }
+    parts.push(format!("application_name='{}'", application_name.replace('\\', "\\\\").replace('\'', "\\'")));
+    Ok((parts.join(" "), password))
 }
 
 /// All parameters in libpq's order: what stands later wins, and the parts of the DSN stand where it does. Ours that tell

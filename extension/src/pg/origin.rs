@@ -59,11 +59,22 @@ pub fn create_at(name: &str, position: u64) -> Option<OriginNumber> {
 
 thread_local! {
     static EXIT_REGISTERED: Cell<bool> = const { Cell::new(false) };
+    static BOUND: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Gives back the origin that an ERROR has left bound to this process. Whoever catches the error and goes on calls it.
+pub fn release() {
+    clear_stamp();
+    if BOUND.replace(false) {
+        // SAFETY: a session origin is set up and nobody uses it any more.
+        unsafe { pg_sys::replorigin_session_reset() }
+    }
 }
 
 /// This process as the only writer of one origin. Lives as long as the process applies.
 ///
-/// On ERROR: still released. The server also releases it when the process exits.
+/// On ERROR: stays bound, as an ERROR must not be met by another one; [`release`] ends that. The server also releases it when
+/// the process exits.
 pub struct Session {
     number: OriginNumber,
 }
@@ -76,6 +87,7 @@ impl Session {
             unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::from(0)) }
         }
         compat::setup_session_origin(number.get());
+        BOUND.set(true);
         Self { number }
     }
 
@@ -110,11 +122,9 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         clear_stamp();
-        if std::thread::panicking() {
-            return;
+        if !std::thread::panicking() {
+            release();
         }
-        // SAFETY: the session origin is set up.
-        unsafe { pg_sys::replorigin_session_reset() }
     }
 }
 

@@ -25,3 +25,10 @@ unsafe extern "C-unwind" fn spock_apply_main(argument: pg_sys::Datum) {
     install_signal_handlers();
     apply::apply_main(argument.value() as u64);
 }
+
+#[pg_guard]
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn spock_sync_main(argument: pg_sys::Datum) {
+    install_signal_handlers();
+    apply::sync_main(argument.value() as u64);
+}

@@ -7,6 +7,7 @@
 use pgrx::PgSqlErrorCode;
 
 use super::{null_argument, required_name};
+use crate::catalog::queue;
 use crate::catalog::relations::{self, Relation};
 use crate::catalog::repset::{self, RepSet};
 use crate::catalog::topology;
@@ -29,21 +30,12 @@ pub(super) fn no_such_relation(oid: u32) -> Report {
     Report::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, format!("relation with OID {oid} does not exist"))
 }
 
-/// Copying the rows that are there already comes with the initial synchronisation.
-fn refuse_copy(synchronize_data: bool) -> Result<(), Report> {
-    if !synchronize_data {
-        return Ok(());
-    }
-    Err(Report::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, "synchronize_data is not supported in this version")
-        .hint("Copy the rows of the table to the subscribers yourself, then add it with synchronize_data := false."))
-}
-
 /// `repset_add_table(set_name, relation, synchronize_data, columns, row_filter, include_partitions)`
 pub fn add_table(call: &Call) -> Result<Answer, Report> {
     require_administrator("change a replication set")?;
     let set_name = call.name(0).ok_or_else(|| null_parameter("the replication set's name"))?;
     let oid = call.oid(1).ok_or_else(|| null_parameter("the table"))?;
-    refuse_copy(call.boolean(2).ok_or_else(|| null_parameter("synchronize_data"))?)?;
+    let copy = call.boolean(2).ok_or_else(|| null_parameter("synchronize_data"))?;
     let wanted = column_list(call)?;
     let filter = call.text(4);
     let include_partitions = call.boolean(5).unwrap_or(false);
@@ -70,6 +62,9 @@ pub fn add_table(call: &Call) -> Result<Answer, Report> {
         }
         let filter = filter.as_deref().map(|text| parse_filter(text, member)).transpose()?;
         repset::insert_member(set.id, member.oid, columns.as_deref(), filter.as_ref())?;
+    }
+    if copy {
+        queue::enqueue_table(&set.name, &members[0].schema, &members[0].name)?;
     }
     Ok(Answer::One(Value::Bool(true)))
 }
@@ -190,7 +185,7 @@ pub fn add_all_tables(call: &Call) -> Result<Answer, Report> {
     let set_name = required_name(call, 0, "the replication set's name")?;
     let schemas: Option<Vec<String>> = call.texts(1).unwrap_or_default().into_iter().collect();
     let schemas = schemas.ok_or_else(|| null_argument("a schema name"))?;
-    refuse_copy(call.boolean(2).unwrap_or(false))?;
+    let copy = call.boolean(2).unwrap_or(false);
     let local = topology::local_node_locked()?;
     let set = repset::require_set(local.node.id, &set_name)?;
     for schema in schemas {
@@ -205,13 +200,17 @@ pub fn add_all_tables(call: &Call) -> Result<Answer, Report> {
             continue;
         }
         for table in relations::candidates(&schema, set.id)? {
-            add_candidate(&table, &set)?;
+            // The rows of a partition come with those of its parent.
+            if add_candidate(&table, &set)? && copy && !table.is_partition {
+                queue::enqueue_table(&set.name, &table.schema, &table.name)?;
+            }
         }
     }
     Ok(Answer::One(Value::Bool(true)))
 }
 
-fn add_candidate(table: &Relation, set: &RepSet) -> Result<(), Report> {
+/// False: it cannot be in the set, and a warning says why.
+fn add_candidate(table: &Relation, set: &RepSet) -> Result<bool, Report> {
     if let Some(extension) = &table.extension
         && relations::is_blocked("extension", extension)?
     {
@@ -219,7 +218,7 @@ fn add_candidate(table: &Relation, set: &RepSet) -> Result<(), Report> {
             "extension \"{extension}\" is kept out of replication sets, skipping table \"{}\"",
             table.qualified()
         ));
-        return Ok(());
+        return Ok(false);
     }
     if set.actions.needs_identity() && table.identity.is_none() {
         warn(format!(
@@ -227,9 +226,10 @@ fn add_candidate(table: &Relation, set: &RepSet) -> Result<(), Report> {
             table.qualified(),
             set.name
         ));
-        return Ok(());
+        return Ok(false);
     }
-    repset::insert_member(set.id, table.oid, None, None)
+    repset::insert_member(set.id, table.oid, None, None)?;
+    Ok(true)
 }
 
 /// `repset_remove_table(set_name, relation, include_partitions)`

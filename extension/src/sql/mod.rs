@@ -18,6 +18,7 @@ mod partition;
 mod pause;
 mod provider;
 mod repset;
+mod resync;
 mod sequence;
 mod slots;
 mod status;
@@ -61,6 +62,9 @@ crate::sql_functions! {
     spock_alter_subscription_remove_replication_set => subscription::remove_repset,
     spock_alter_subscription_skip_lsn => subscription::alter_skip_lsn,
     spock_alter_subscription_options => options::alter,
+    spock_alter_subscription_synchronize => resync::alter_sync,
+    spock_alter_subscription_resynchronize_table => resync::resync_table,
+    spock_wait_for_table_sync_complete => resync::wait_for_table,
     spock_gen_slot_name => subscription::gen_slot_name,
     spock_show_subscription_status => status::show_subscriptions,
     spock_show_subscription_worker => status::show_workers,

@@ -77,6 +77,11 @@ impl ProviderSession {
         Ok(Self { connection, dsn: dsn.clone() })
     }
 
+    /// The provider's version, e.g. 170011.
+    pub fn server_version_num(&self) -> i32 {
+        self.connection.server_version_num()
+    }
+
     /// The provider's `spock.node_info()`.
     pub fn node_info(&mut self) -> Result<Provider, Report> {
         let rows = self.connection.query("SELECT * FROM spock.node_info()", &[]).map_err(|error| {

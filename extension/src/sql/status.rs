@@ -1,10 +1,11 @@
 //! What is going on: subscriptions, their workers, how far they have come; and waiting for it.
 
 use pgrx::PgSqlErrorCode;
-use spock_core::sync::SyncState;
+use spock_core::sync::{SyncState, TableName};
 use std::time::{Duration, Instant};
 
 use super::{null_argument, required_name, subscription};
+use crate::catalog::sync::SyncRow;
 use crate::catalog::topology::{self, Subscription};
 use crate::catalog::{relations, sync};
 use crate::counters;
@@ -86,7 +87,8 @@ pub fn show_table(call: &Call) -> Result<Answer, Report> {
     let table = relations::relation(oid)?.ok_or_else(|| {
         Report::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, format!("relation with OID {oid} does not exist"))
     })?;
-    let state = sync::table_sync_state(subscription.id, &table.schema, &table.name)?.map(|row| row.state);
+    let name = TableName { schema: table.schema.clone(), table: table.name.clone() };
+    let state = sync::table_sync_state(subscription.id, &name)?.map(|row| row.state);
     Ok(Answer::Record(vec![
         Value::Text(table.schema),
         Value::Text(table.name),
@@ -97,6 +99,11 @@ pub fn show_table(call: &Call) -> Result<Answer, Report> {
 /// `sub_wait_for_sync(subscription_name)`
 pub fn wait_for_sync(call: &Call) -> Result<Answer, Report> {
     let name = required_name(call, 0, "the subscription's name")?;
+    wait_until_ready(&name, None)
+}
+
+/// Waits until the subscription and its tables are ready, or only `table`.
+pub fn wait_until_ready(name: &str, table: Option<&TableName>) -> Result<Answer, Report> {
     if authority::uses_one_snapshot() {
         return Err(Report::new(
             PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
@@ -106,19 +113,34 @@ pub fn wait_for_sync(call: &Call) -> Result<Answer, Report> {
     }
     let (started, limit) = (Instant::now(), Duration::from_secs(u64::from(settings::sync_timeout_s())));
     loop {
-        let subscription = subscription::require(&name)?;
+        let subscription = subscription::require(name)?;
         let rows = sync::sync_states(subscription.id)?;
-        if let Some(failed) = rows.iter().find(|row| row.state == SyncState::Failed) {
-            let table =
-                failed.table.as_ref().map_or_else(|| name.clone(), |(schema, table)| format!("{schema}.{table}"));
+        let concerned: Vec<&SyncRow> =
+            rows.iter().filter(|row| table.is_none() || row.table.as_ref() == table).collect();
+        if let Some(failed) = concerned.iter().find(|row| row.state == SyncState::Failed) {
+            let what = failed.table.as_ref().map_or_else(|| name.to_owned(), ToString::to_string);
             return Err(Report::new(
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("synchronization of \"{table}\" has failed"),
+                format!("synchronization of \"{what}\" has failed"),
             )
-            .hint("See the server log, then start it again with spock.sub_resync_table."));
+            .hint("See spock.exception_log and the server log, then start it again with spock.sub_resync_table."));
         }
-        if rows.iter().any(|row| row.table.is_none()) && rows.iter().all(|row| row.state == SyncState::Ready) {
-            return Ok(Answer::Void);
+        match table {
+            Some(table) if concerned.is_empty() => {
+                return Err(Report::new(
+                    PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
+                    format!("subscription \"{name}\" does not synchronize table {table} on its own"),
+                )
+                .hint(
+                    "Tables are copied with the subscription, by spock.sub_alter_sync or by spock.sub_resync_table.",
+                ));
+            }
+            _ if rows.iter().any(|row| row.table.is_none())
+                && concerned.iter().all(|row| row.state == SyncState::Ready) =>
+            {
+                return Ok(Answer::Void);
+            }
+            _ => {}
         }
         if !subscription.enabled {
             return Err(Report::new(

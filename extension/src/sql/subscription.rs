@@ -23,7 +23,8 @@ use crate::pg::before_commit::before_commit;
 use crate::pg::function::{Answer, ArgType, Call, Value};
 use crate::pg::raise::{Level, log};
 use crate::pg::server;
-use crate::worker::registry::{Change, signal_at_commit, terminate_apply_and_wait};
+use crate::sync::{finish, initial, structure};
+use crate::worker::registry::{Change, signal_at_commit, terminate_workers_and_wait};
 
 /// The only value of `forward_origins`.
 pub(super) const FORWARD_ALL: &str = "all";
@@ -32,6 +33,7 @@ pub(super) const FORWARD_ALL: &str = "all";
 struct Wish {
     name: String,
     dsn: Dsn,
+    kind: SyncKind,
     sets: Vec<String>,
     forward_origins: Vec<String>,
     apply_delay: String,
@@ -45,18 +47,26 @@ impl Wish {
         let name = required_name(call, 0, "the subscription's name")?;
         check_name(&name)?;
         let dsn = checked_dsn(call.text(1).ok_or_else(|| null_argument("the connection string"))?)?;
-        if call.boolean(3) == Some(true) || call.boolean(4) == Some(true) {
+        let flag = |n| call.boolean(n) == Some(true);
+        let kind = match (flag(3), flag(4)) {
+            (false, false) => SyncKind::Init,
+            (true, false) => SyncKind::Structure,
+            (false, true) => SyncKind::Data,
+            (true, true) => SyncKind::Full,
+        };
+        if kind != SyncKind::Init && call.boolean(8) == Some(false) {
             return Err(Report::new(
-                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                "copying structure or data to a new subscription is not supported in this version",
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                format!("subscription \"{name}\" cannot copy anything while it is not enabled"),
             )
-            .hint("Restore a dump of the provider first, then subscribe with synchronize_structure and synchronize_data off."));
+            .hint("Use enabled := true, or neither synchronize_structure nor synchronize_data."));
         }
         let forward_origins = names_of(call, 5, "forward_origins")?;
         check_forward_origins(&forward_origins)?;
         Ok(Self {
             name,
             dsn,
+            kind,
             sets: names_of(call, 2, "replication_sets")?,
             forward_origins,
             apply_delay: call.output(6, ArgType::Interval).unwrap_or_default(),
@@ -165,7 +175,7 @@ pub fn create(call: &Call) -> Result<Answer, Report> {
         skip_schemas: &wish.skip_schemas,
     })?;
     if wish.enabled {
-        sync::insert_sync_state(id, SyncKind::Init, SyncState::Init)?;
+        sync::insert_sync_state(id, wish.kind, SyncState::Init)?;
     } else {
         // Whoever enables it later brings the slot; from here on the origin remembers where to go on.
         sync::insert_sync_state(id, SyncKind::Init, SyncState::Ready)?;
@@ -197,7 +207,14 @@ fn warn_of_few_origins() -> Result<(), Report> {
 
 /// Everything that the network must answer before a subscription is written. Returns the provider and the slot's name.
 fn ask_provider(wish: &Wish, local: &LocalNode) -> Result<(Provider, String), Report> {
+    let structure = matches!(wish.kind, SyncKind::Structure | SyncKind::Full);
+    if structure {
+        structure::check_programs()?;
+    }
     let mut session = ProviderSession::open(&wish.dsn, &wish.name)?;
+    if structure {
+        initial::check_version(session.server_version_num())?;
+    }
     let provider = session.node_info()?;
     let here =
         provider.system == server::system_identifier().to_string() && provider.database == server::database_name();
@@ -300,34 +317,41 @@ pub fn drop(call: &Call) -> Result<Answer, Report> {
     let Some(subscription) = topology::subscription_by_name(&name)? else {
         return if if_exists { Ok(Answer::One(Value::Oid(0))) } else { Err(no_such_subscription(&name)) };
     };
+    let leftovers = finish::leftovers(&subscription)?;
     topology::delete_subscription(subscription.id)?;
     signal_at_commit(Change::Restart(subscription.id));
     if topology::subscriptions_with(subscription.origin.id)?.is_empty() {
         topology::delete_node(subscription.origin.id)?;
     }
-    before_commit(move || clean_up(&subscription));
+    before_commit(move || clean_up(&subscription, &leftovers));
     Ok(Answer::One(Value::Oid(1)))
 }
 
 /// What a dropped subscription leaves behind, once nothing can bring it back: its worker, its slot on the provider, its
 /// local origin. A provider that cannot be reached gets a warning, so that a lost node's subscription can be dropped.
-fn clean_up(subscription: &Subscription) -> Result<(), Report> {
+fn clean_up(subscription: &Subscription, leftovers: &[u32]) -> Result<(), Report> {
     if topology::subscription(subscription.id)?.is_some() {
         // The savepoint in which it was dropped was rolled back.
         return Ok(());
     }
     let Subscription { name, slot_name, origin, origin_if, .. } = subscription;
-    terminate_apply_and_wait(server::database_oid(), subscription.id);
-    if let Err(error) = provider::drop_slot(&origin_if.dsn, name, slot_name) {
-        let message = format!("could not drop replication slot \"{slot_name}\" on node \"{}\"", origin.name);
-        log(
-            Level::Warning,
-            &Report::new(PgSqlErrorCode::ERRCODE_WARNING, message)
-                .detail(provider::failure(&origin_if.dsn, &error))
-                .hint("The slot keeps WAL on that node. Drop it there with pg_drop_replication_slot."),
-        );
+    terminate_workers_and_wait(server::database_oid(), subscription.id);
+    let single = leftovers.iter().map(|hash| finish::slot_name(subscription, *hash));
+    let slots: Vec<String> = single.chain([slot_name.clone()]).collect();
+    for slot in &slots {
+        if let Err(error) = provider::drop_slot(&origin_if.dsn, name, slot) {
+            let message = format!("could not drop replication slot \"{slot}\" on node \"{}\"", origin.name);
+            log(
+                Level::Warning,
+                &Report::new(PgSqlErrorCode::ERRCODE_WARNING, message)
+                    .detail(provider::failure(&origin_if.dsn, &error))
+                    .hint("The slot keeps WAL on that node. Drop it there with pg_drop_replication_slot."),
+            );
+            // The others cannot be reached either, and each try takes its time.
+            break;
+        }
     }
-    topology::drop_origin(slot_name)
+    slots.iter().try_for_each(|slot| topology::drop_origin(slot))
 }
 
 /// `sub_enable(subscription_name, immediate)`
@@ -358,7 +382,7 @@ pub fn disable(call: &Call) -> Result<Answer, Report> {
     topology::set_subscription_enabled(subscription.id, false)?;
     signal_at_commit(Change::Restart(subscription.id));
     if immediate {
-        terminate_apply_and_wait(server::database_oid(), subscription.id);
+        terminate_workers_and_wait(server::database_oid(), subscription.id);
     }
     Ok(Answer::One(Value::Bool(true)))
 }

@@ -1,44 +1,100 @@
 //! One table: the provider's `COPY … TO STDOUT` becomes the server's own COPY FROM in this process.
 //!
 //! # Invariants
-//! 1. Rows are part of the caller's transaction, which the caller has stamped ([`stamp`]) and commits together with the state
-//!    that says that they are here.
-//! 2. Every column that the provider sends is copied, or nothing is: a column that is missing here is an error that names it.
+//! 1. Rows, and the state that says that they are here, are one transaction ([`copy_with_state`]). It carries the provider's
+//!    node id and a commit time in 1970: any other version of a row is later.
+//! 2. In a table that has rows, those whose last version came from the provider are replaced by what is copied, or go if the
+//!    provider has them no more; rows that anybody else wrote last stay as they are.
+//! 3. Every column that the provider sends is copied, or nothing is: a column that is missing here is an error that names it.
 
 use super::provider::{RemoteColumn, RemoteTable, SnapshotSession, array_literal, failed};
+use crate::catalog::query::{execute, execute_as_is, select_one};
+use crate::catalog::relations;
 use crate::catalog::topology::Subscription;
 use crate::error::{OrRaise, Report};
+use crate::pg::attempt::attempt;
 use crate::pg::copy::copy_in;
-use crate::pg::origin;
+use crate::pg::heap::next_command;
 use crate::pg::relation::{Kind, LockMode, Table};
-use crate::pg::server;
+use crate::pg::scope::Txn;
+use crate::pg::session::OwnerScope;
+use crate::pg::{origin, server, session};
 use pgrx::PgSqlErrorCode;
 use spock_core::copy::{CopyFormat, choose_format};
 use spock_core::options::identifiers;
 use spock_core::sync::TableName;
-use spock_core::types::TypeOid;
+use spock_core::types::{NodeId, TypeOid};
 use std::ffi::CString;
 
 /// 1970-01-01 in microseconds since 2000: the commit time of copied rows, so that any later change wins.
 const COPIED_AT_US: i64 = -946_684_800_000_000;
 
-/// Rows that the open transaction writes come from the provider, as old as can be. The session has the subscription's origin
-/// (`origin::Session`); undo it with `origin::clear_stamp` after the commit.
-pub fn stamp(session: &origin::Session, subscription: &Subscription) {
-    session.stamp(subscription.origin.id.wire(), COPIED_AT_US);
+/// How rows get into the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Straight into it: it is empty.
+    Direct,
+    /// Through a temporary table.
+    Merge,
 }
 
-/// Copies one table of the subscribed sets under `snapshot`, on a connection of its own. Inside an open transaction that is
-/// stamped. Raises what goes wrong: nothing of the table is here then.
-pub fn one_table(subscription: &Subscription, table: &TableName, snapshot: &str) {
-    let mut session = SnapshotSession::open(subscription, "copy", snapshot).or_raise();
-    let remote = session.table(table, &subscription.replication_sets).or_raise();
-    copy_table(subscription, &mut session, &remote);
+/// A table of the provider, and how to get at its rows.
+pub struct Source<'s> {
+    /// Whose table.
+    pub subscription: &'s Subscription,
+    /// Which.
+    pub remote: RemoteTable,
+    /// Opens another session that sees the same snapshot.
+    pub reopen: &'s dyn Fn() -> Result<SnapshotSession, Report>,
 }
 
-/// Copies `remote` through `session`, inside an open transaction that is stamped. Returns the number of rows. Raises what
-/// goes wrong; the session is good for nothing then.
-pub fn copy_table(subscription: &Subscription, session: &mut SnapshotSession, remote: &RemoteTable) -> u64 {
+/// Copies the table in one transaction with what `settle` writes. `None`: `settle` answered no, and nothing was copied.
+/// Otherwise the number of rows that came. Raises what goes wrong; nothing is here then. Outside a transaction; `origin` is
+/// this process's own.
+pub fn copy_with_state(
+    source: &Source<'_>,
+    session: SnapshotSession,
+    origin: &origin::Session,
+    settle: impl Fn() -> bool,
+) -> Option<u64> {
+    let first = attempt(|| in_transaction(source, session, origin, None, &settle));
+    match first {
+        Ok(rows) => rows,
+        // Somebody wrote the same row while an empty table was being filled.
+        Err(caught) if caught.report.code == PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION => {
+            let session = (source.reopen)().or_raise();
+            in_transaction(source, session, origin, Some(Way::Merge), &settle)
+        }
+        Err(caught) => caught.report.raise(),
+    }
+}
+
+fn in_transaction(
+    source: &Source<'_>,
+    mut session: SnapshotSession,
+    origin: &origin::Session,
+    way: Option<Way>,
+    settle: &impl Fn() -> bool,
+) -> Option<u64> {
+    session::statement_starts();
+    let txn = Txn::begin();
+    origin.stamp(source.subscription.origin.id.wire(), COPIED_AT_US);
+    let rows = copy_table(source, &mut session, way);
+    // What was written must not be seen as older than itself by what `settle` reads.
+    next_command();
+    let settled = settle();
+    if settled {
+        session::force_sync_commit();
+        txn.commit();
+    } else {
+        drop(txn);
+    }
+    origin::clear_stamp();
+    settled.then_some(rows)
+}
+
+fn copy_table(source: &Source<'_>, session: &mut SnapshotSession, way: Option<Way>) -> u64 {
+    let Source { subscription, remote, .. } = source;
     let columns = session.columns(remote, &subscription.replication_sets).or_raise();
     let table = open(&remote.name).or_raise();
     let matched = matching(&table, remote, &columns).or_raise();
@@ -46,12 +102,92 @@ pub fn copy_table(subscription: &Subscription, session: &mut SnapshotSession, re
     let versions = (session.server_version_num(), server::pg_version_num());
     let format = choose_format(versions, &types, &server::encoding_name(), subscription.force_text);
     let command = copy_command(remote, &matched, &subscription.replication_sets, format);
+    let quoted: Vec<String> = matched.iter().map(|column| identifiers::quote(&column.name)).collect();
     let names: Vec<CString> = matched.into_iter().map(|column| column.local).collect();
+    let way = way.unwrap_or_else(|| if is_empty(&remote.name).or_raise() { Way::Direct } else { Way::Merge });
+    if way == Way::Merge {
+        identity(&table, &remote.name).or_raise();
+    }
+    let staging = (way == Way::Merge).then(|| stage(&remote.name).or_raise());
     let copy = session
         .copy_out(&command)
         .map_err(|error| failed(&format!("copy table {} from the provider", remote.name), error))
         .or_raise();
-    copy_in(&table, &names, format, copy)
+    let rows = copy_in(staging.as_ref().unwrap_or(&table), &names, format, copy);
+    if staging.is_some() {
+        drop(staging);
+        next_command();
+        merge(&table, remote, &quoted, subscription.origin.id).or_raise();
+    }
+    rows
+}
+
+/// Brings the rows of the temporary table into `table`, as its owner.
+fn merge(table: &Table, remote: &RemoteTable, columns: &[String], provider: NodeId) -> Result<(), Report> {
+    let key: Vec<String> = identity(table, &remote.name)?.iter().map(|name| identifiers::quote(name)).collect();
+    let target = remote.name.quoted();
+    let list = columns.join(", ");
+    let same = key.iter().map(|name| format!("t.{name} = s.{name}")).collect::<Vec<_>>().join(" AND ");
+    let theirs = format!(
+        "(SELECT o.roident FROM pg_catalog.pg_xact_commit_timestamp_origin(t.xmin) o) OPERATOR(pg_catalog.=) {}::oid",
+        provider.get()
+    );
+    let changes: Vec<String> =
+        columns.iter().filter(|name| !key.contains(name)).map(|name| format!("{name} = EXCLUDED.{name}")).collect();
+    let on_conflict = if changes.is_empty() {
+        "DO NOTHING".to_owned()
+    } else {
+        format!("({}) DO UPDATE SET {} WHERE {theirs}", key.join(", "), changes.join(", "))
+    };
+    let _owner = OwnerScope::enter(table);
+    execute_as_is(&format!(
+        "DELETE FROM {target} t WHERE {theirs} AND NOT EXISTS (SELECT FROM pg_temp.{STAGING} s WHERE {same})"
+    ))?;
+    next_command();
+    execute_as_is(&format!(
+        "INSERT INTO {target} AS t ({list}) OVERRIDING SYSTEM VALUE SELECT {list} FROM pg_temp.{STAGING} ON CONFLICT {on_conflict}"
+    ))?;
+    Ok(())
+}
+
+/// Columns that identify rows of a table which has some.
+fn identity(table: &Table, name: &TableName) -> Result<Vec<String>, Report> {
+    relations::relation(table.id().get())?.and_then(|relation| relation.identity).ok_or_else(|| {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!(
+                "table {name} already has rows on this node, and no key tells which of the provider's are among them"
+            ),
+        )
+        .hint("Use spock.sub_resync_table with truncate, or empty the table first.")
+    })
+}
+
+/// Name of the temporary table through which rows are merged.
+const STAGING: &str = "spock_copied_rows";
+
+fn is_empty(name: &TableName) -> Result<bool, Report> {
+    let found = select_one(&format!("SELECT 1 FROM {} LIMIT 1", name.quoted()), &[], |_| Ok(()))?;
+    Ok(found.is_none())
+}
+
+/// Makes the temporary table, which lives until the transaction ends.
+fn stage(name: &TableName) -> Result<Table, Report> {
+    let target = name.quoted();
+    execute(&format!("CREATE TEMPORARY TABLE {STAGING} (LIKE {target}) ON COMMIT DROP"), &[])?;
+    execute(&format!("GRANT SELECT ON pg_temp.{STAGING} TO PUBLIC"), &[])?;
+    next_command();
+    let staging = CString::new(STAGING).unwrap_or_default();
+    Table::open_by_name(c"pg_temp", &staging, LockMode::RowExclusive).ok_or_else(|| {
+        Report::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "the temporary table for copied rows is not there")
+    })
+}
+
+/// Opens a table to empty it. `None`: it is not there.
+pub fn open_exclusive(name: &TableName) -> Option<Table> {
+    let c = |text: &str| CString::new(text).ok();
+    Table::open_by_name(&c(&name.schema)?, &c(&name.table)?, LockMode::AccessExclusive)
+        .filter(|table| table.kind() != Kind::Other)
 }
 
 fn open(name: &TableName) -> Result<Table, Report> {

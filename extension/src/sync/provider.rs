@@ -9,11 +9,11 @@
 
 use crate::catalog::topology::Subscription;
 use crate::error::Report;
-use crate::pg::conn::{ConnError, Connection, CopyOut, Purpose};
+use crate::pg::conn::{ConnError, Connection, CopyOut, Purpose, Rows};
 use pgrx::PgSqlErrorCode;
 use spock_core::names;
 use spock_core::sync::TableName;
-use spock_core::types::{Lsn, TypeOid};
+use spock_core::types::{Lsn, NodeId, PgTime, TypeOid};
 use std::time::Duration;
 
 /// A provider that does not answer for so long is tried again later.
@@ -27,7 +27,14 @@ pub struct NewSlot {
     pub lsn: Lsn,
     /// Name of the exported snapshot, for [`SnapshotSession::open`] and `pg_dump --snapshot`.
     pub snapshot: String,
-    _holder: Connection,
+    holder: Connection,
+}
+
+impl NewSlot {
+    /// Whether the snapshot is still kept, as far as can be told.
+    pub fn is_alive(&mut self) -> bool {
+        self.holder.is_alive()
+    }
 }
 
 /// What is copied of one table.
@@ -41,8 +48,32 @@ pub struct RemoteTable {
     pub filtered: bool,
     /// A partitioned table: its rows are those of its partitions.
     pub partitioned: bool,
-    /// A partition of another table.
-    pub is_partition: bool,
+    /// A partition of a table of the same list: its rows come with that one.
+    pub with_parent: bool,
+}
+
+/// How far the provider has applied the changes of another node: what the copied snapshot holds of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerProgress {
+    /// The other node.
+    pub node: NodeId,
+    /// Commit time of its last transaction there.
+    pub commit_time: Option<PgTime>,
+    /// End of that transaction in the other node's WAL.
+    pub commit_lsn: Option<Lsn>,
+    /// The other node's insert position, as far as the provider knows it.
+    pub insert_lsn: Option<Lsn>,
+    /// Received there up to here.
+    pub received_lsn: Option<Lsn>,
+}
+
+/// A sequence of the provider that has given out a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteSequence {
+    /// Its name, the same on both sides.
+    pub name: TableName,
+    /// The last value.
+    pub value: i64,
 }
 
 /// A column that the provider sends.
@@ -64,8 +95,131 @@ pub fn failed(what: &str, error: ConnError) -> Report {
     }
 }
 
+/// An ordinary session on the provider, in which no timeout of its users ends a command.
+pub struct Session(Connection);
+
+impl Session {
+    /// Connects; `suffix` tells in `application_name` what for.
+    pub fn open(subscription: &Subscription, suffix: &str) -> Result<Self, Report> {
+        connect(subscription, suffix, false).map(Self)
+    }
+
+    /// The provider's version, e.g. 170011.
+    pub fn server_version_num(&self) -> i32 {
+        self.0.server_version_num()
+    }
+
+    fn query(&mut self, what: &str, sql: &str, params: &[Option<&str>]) -> Result<Rows, Report> {
+        self.0.query(sql, params).map_err(|error| failed(what, error))
+    }
+
+    /// Whether the provider has that function. `signature` as `regprocedure` reads it.
+    pub fn has_function(&mut self, signature: &str) -> Result<bool, Report> {
+        let sql = "SELECT pg_catalog.to_regprocedure($1) IS NOT NULL";
+        let rows = self.query("look for a function on the provider", sql, &[Some(signature)])?;
+        Ok(rows.get(0, 0) == Some("t"))
+    }
+
+    /// Whether the provider filters the stream of a single table by replication sets, too: version 7 and later.
+    pub fn filters_single_tables(&mut self) -> Result<bool, Report> {
+        let rows = self.query("ask for the provider's version", "SELECT spock.spock_version_num() >= 70000", &[])?;
+        Ok(rows.get(0, 0) == Some("t"))
+    }
+
+    /// Holds back whoever applies changes of other nodes on the provider, so that a snapshot taken now agrees with the
+    /// positions that it tells. Nothing is held where nobody applies. The hold ends with [`Session::resume`], or with the
+    /// session on a provider of our edition. Returns whether something is held.
+    pub fn pause(&mut self) -> Result<bool, Report> {
+        if !self.has_function("spock.pause_apply_workers()")? {
+            return Ok(false);
+        }
+        let sql = "SELECT EXISTS (SELECT FROM spock.subscription WHERE sub_enabled)";
+        let rows = self.query("look for subscriptions of the provider", sql, &[])?;
+        if rows.get(0, 0) != Some("t") {
+            return Ok(false);
+        }
+        self.query("hold back the provider's apply workers", "SELECT spock.pause_apply_workers()", &[])?;
+        Ok(true)
+    }
+
+    /// Ends [`Session::pause`].
+    pub fn resume(&mut self) -> Result<(), Report> {
+        self.query("let the provider's apply workers go on", "SELECT spock.resume_apply_workers()", &[]).map(|_| ())
+    }
+
+    /// Drops the slot `name` of an earlier attempt, if it is there, ours and not in use.
+    pub fn drop_stale_slot(&mut self, name: &str) -> Result<(), Report> {
+        self.query(
+            &format!("drop the old replication slot \"{name}\""),
+            "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots
+              WHERE slot_name = $1 AND plugin IN ('spock_output', 'spock') AND NOT active
+                AND database = pg_catalog.current_database()",
+            &[Some(name)],
+        )
+        .map(|_| ())
+    }
+
+    /// Sequences of the replication sets `sets`; with `owned`, also those that belong to a column of a table in them. Only
+    /// those that have given out a value.
+    pub fn sequences(&mut self, sets: &[String], owned: bool) -> Result<Vec<RemoteSequence>, Report> {
+        let rows = self.query(
+            "read the provider's sequences",
+            "WITH member AS (
+                 SELECT m.set_seqoid::oid AS oid FROM spock.replication_set_seq m
+                   JOIN spock.replication_set s ON s.set_id = m.set_id JOIN spock.local_node l ON l.node_id = s.set_nodeid
+                  WHERE s.set_name = ANY ($1::text[])
+                 UNION
+                 SELECT d.objid FROM pg_catalog.pg_depend d JOIN spock.tables t ON t.relid = d.refobjid
+                  WHERE $2::boolean AND t.set_name = ANY ($1::text[]) AND d.deptype IN ('a', 'i')
+                    AND d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass)
+             SELECT v.nspname, v.relname, v.value
+               FROM (SELECT n.nspname, c.relname,
+                            CASE WHEN c.relkind = 'S' THEN pg_catalog.pg_sequence_last_value(c.oid) END AS value
+                       FROM member m JOIN pg_catalog.pg_class c ON c.oid = m.oid
+                       JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace) v
+              WHERE v.value IS NOT NULL ORDER BY 1, 2",
+            &[Some(&array_literal(sets)), Some(if owned { "t" } else { "f" })],
+        )?;
+        (0..rows.len())
+            .map(|row| {
+                let text = |column| rows.get(row, column).map(str::to_owned).ok_or_else(odd_answer);
+                let value = text(2)?.parse().map_err(|_| odd_answer())?;
+                Ok(RemoteSequence { name: TableName { schema: text(0)?, table: text(1)? }, value })
+            })
+            .collect()
+    }
+
+    /// All tables of the replication sets `sets`, each once, in the order of their names.
+    pub fn tables(&mut self, sets: &[String]) -> Result<Vec<RemoteTable>, Report> {
+        let rows = self.query(
+            "read the provider's replication sets",
+            "WITH t AS (SELECT DISTINCT relid FROM spock.tables WHERE set_name = ANY ($1::text[]))
+             SELECT i.relid, i.nspname, i.relname, i.has_row_filter, i.relkind,
+                    EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(i.relid) a
+                             WHERE a.relid <> i.relid AND a.relid IN (SELECT t.relid FROM t))
+               FROM t CROSS JOIN LATERAL spock.repset_show_table(t.relid, $1::text[]) i
+              ORDER BY 2, 3",
+            &[Some(&array_literal(sets))],
+        )?;
+        (0..rows.len()).map(|row| read_table(&rows, row)).collect()
+    }
+
+    /// From now on this session sees the data of the snapshot that another session exported and still keeps, read only.
+    pub fn see(mut self, snapshot: &str) -> Result<SnapshotSession, Report> {
+        let quoted = snapshot.replace('\'', "''");
+        for command in [
+            "SET search_path = ''",
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            &format!("SET TRANSACTION SNAPSHOT '{quoted}'"),
+        ] {
+            self.query("read the provider's data as of its slot", command, &[])?;
+        }
+        Ok(SnapshotSession { connection: self })
+    }
+}
+
 /// A connection to the provider of `subscription`; `suffix` tells in `application_name` what it is for. No timeout ends it.
-pub fn connect(subscription: &Subscription, suffix: &str, replication: bool) -> Result<Connection, Report> {
+fn connect(subscription: &Subscription, suffix: &str, replication: bool) -> Result<Connection, Report> {
     let name = names::application_name(&subscription.name, Some(suffix));
     let purpose = Purpose { application_name: &name, replication };
     let mut connection = Connection::connect(&subscription.origin_if.dsn, purpose, CONNECT_DEADLINE)
@@ -78,19 +232,6 @@ pub fn connect(subscription: &Subscription, suffix: &str, replication: bool) -> 
         connection.query(&format!("SET {setting} = 0"), &[]).map_err(|error| failed("prepare the session", error))?;
     }
     Ok(connection)
-}
-
-/// Drops the slot `name` of an earlier attempt, if it is there, ours and not in use.
-pub fn drop_stale_slot(connection: &mut Connection, name: &str) -> Result<(), Report> {
-    connection
-        .query(
-            "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots
-              WHERE slot_name = $1 AND plugin IN ('spock_output', 'spock') AND NOT active
-                AND database = pg_catalog.current_database()",
-            &[Some(name)],
-        )
-        .map(|_| ())
-        .map_err(|error| failed(&format!("drop the old replication slot \"{name}\""), error))
 }
 
 /// Makes the logical slot `name` and exports the snapshot of its consistent point. Waits until all transactions that run on
@@ -110,7 +251,7 @@ pub fn create_slot(subscription: &Subscription, name: &str, failover: bool) -> R
     })?;
     let lsn = rows.get(0, 1).and_then(|text| text.parse::<Lsn>().ok());
     match lsn.zip(rows.get(0, 2)) {
-        Some((lsn, snapshot)) => Ok(NewSlot { lsn, snapshot: snapshot.to_owned(), _holder: holder }),
+        Some((lsn, snapshot)) => Ok(NewSlot { lsn, snapshot: snapshot.to_owned(), holder }),
         None => {
             let odd = ConnError::Unexpected("the answer to CREATE_REPLICATION_SLOT is not complete");
             Err(failed("create the replication slot", odd))
@@ -120,45 +261,78 @@ pub fn create_slot(subscription: &Subscription, name: &str, failover: bool) -> R
 
 /// A session on the provider that sees the data of one snapshot, read only. Drop ends it.
 pub struct SnapshotSession {
-    connection: Connection,
+    connection: Session,
 }
 
 impl SnapshotSession {
-    /// Connects and takes the snapshot that another session exported and still keeps. `suffix` as for [`connect`].
-    pub fn open(subscription: &Subscription, suffix: &str, snapshot: &str) -> Result<Self, Report> {
-        let mut connection = connect(subscription, suffix, false)?;
-        let quoted = snapshot.replace('\'', "''");
-        for command in [
-            "SET search_path = ''",
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            &format!("SET TRANSACTION SNAPSHOT '{quoted}'"),
-        ] {
-            connection.query(command, &[]).map_err(|error| failed("read the provider's data as of its slot", error))?;
-        }
-        Ok(Self { connection })
-    }
-
     /// The provider's version, e.g. 170011.
     pub fn server_version_num(&self) -> i32 {
         self.connection.server_version_num()
     }
 
-    /// Asks for rows.
-    pub fn query(&mut self, what: &str, sql: &str, params: &[Option<&str>]) -> Result<crate::pg::conn::Rows, Report> {
-        self.connection.query(sql, params).map_err(|error| failed(what, error))
+    /// Back to an ordinary session.
+    pub fn leave(mut self) -> Result<Session, Report> {
+        self.query("leave the snapshot", "ROLLBACK", &[])?;
+        Ok(self.connection)
     }
 
-    /// All tables of the replication sets `sets`, each once, in the order of their names.
+    fn query(&mut self, what: &str, sql: &str, params: &[Option<&str>]) -> Result<Rows, Report> {
+        self.connection.query(what, sql, params)
+    }
+
+    /// [`Session::tables`], as the snapshot has them.
     pub fn tables(&mut self, sets: &[String]) -> Result<Vec<RemoteTable>, Report> {
+        self.connection.tables(sets)
+    }
+
+    /// Leaf partitions of a partitioned table that are in the replication sets `sets`, by name: what the stream names.
+    pub fn leaves(&mut self, table: &RemoteTable, sets: &[String]) -> Result<Vec<TableName>, Report> {
         let rows = self.query(
-            "read the provider's replication sets",
-            "SELECT i.relid, i.nspname, i.relname, i.has_row_filter, i.relkind, i.relispartition
-               FROM (SELECT DISTINCT relid FROM spock.tables WHERE set_name = ANY ($1::text[])) t
-               CROSS JOIN LATERAL spock.repset_show_table(t.relid, $1::text[]) i
-              ORDER BY 2, 3",
-            &[Some(&array_literal(sets))],
+            "look for partitions on the provider",
+            "SELECT DISTINCT n.nspname, c.relname
+               FROM pg_catalog.pg_partition_tree($1::oid::regclass) p
+               JOIN pg_catalog.pg_class c ON c.oid = p.relid
+               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+               JOIN spock.tables t ON t.relid = c.oid AND t.set_name = ANY ($2::text[])
+              WHERE p.isleaf ORDER BY 1, 2",
+            &[Some(&table.relid.to_string()), Some(&array_literal(sets))],
         )?;
-        (0..rows.len()).map(|row| read_table(&rows, row)).collect()
+        let name = |row| rows.get(row, 0).zip(rows.get(row, 1));
+        (0..rows.len())
+            .map(|row| {
+                let (schema, table) = name(row).ok_or_else(odd_answer)?;
+                Ok(TableName { schema: schema.to_owned(), table: table.to_owned() })
+            })
+            .collect()
+    }
+
+    /// What the snapshot holds of other nodes. Empty where the provider cannot say: version 5.0.
+    pub fn peer_progress(&mut self, slot: &str, local: NodeId, provider: NodeId) -> Result<Vec<PeerProgress>, Report> {
+        let what = "read how far the provider is with other nodes";
+        if !self.connection.has_function("spock.read_peer_progress(text,oid,oid)")? {
+            return Ok(Vec::new());
+        }
+        let (provider, local) = (provider.get().to_string(), local.get().to_string());
+        let rows = self.query(
+            what,
+            "SELECT remote_node_id, (extract(epoch FROM remote_commit_ts) * 1000000)::int8 - 946684800000000,
+                    remote_commit_lsn, remote_insert_lsn, received_lsn
+               FROM spock.read_peer_progress($1, $2::oid, $3::oid) WHERE remote_node_id IS NOT NULL",
+            &[Some(slot), Some(&provider), Some(&local)],
+        )?;
+        let lsn = |row, column| rows.get(row, column).and_then(|text| text.parse::<Lsn>().ok());
+        (0..rows.len())
+            .map(|row| {
+                let node = rows.get(row, 0).and_then(|id| id.parse().ok()).and_then(NodeId::new);
+                Ok(PeerProgress {
+                    node: node.ok_or_else(odd_answer)?,
+                    commit_time: rows.get(row, 1).and_then(|text| text.parse().ok()).map(PgTime::from_micros),
+                    commit_lsn: lsn(row, 2),
+                    insert_lsn: lsn(row, 3),
+                    received_lsn: lsn(row, 4),
+                })
+            })
+            .collect()
     }
 
     /// One table of the replication sets `sets`. 42P01 when the provider has none of that name, 55000 when it is in none of
@@ -166,7 +340,7 @@ impl SnapshotSession {
     pub fn table(&mut self, name: &TableName, sets: &[String]) -> Result<RemoteTable, Report> {
         let rows = self.query(
             "look for a table on the provider",
-            "SELECT i.relid, i.nspname, i.relname, i.has_row_filter, i.relkind, i.relispartition,
+            "SELECT i.relid, i.nspname, i.relname, i.has_row_filter, i.relkind, false,
                     EXISTS (SELECT FROM spock.tables s WHERE s.relid = $1::regclass AND s.set_name = ANY ($2::text[]))
                FROM spock.repset_show_table($1::regclass, $2::text[]) i",
             &[Some(&name.quoted()), Some(&array_literal(sets))],
@@ -202,11 +376,11 @@ impl SnapshotSession {
 
     /// Runs `COPY … TO STDOUT`.
     pub fn copy_out(&mut self, command: &str) -> Result<CopyOut<'_>, ConnError> {
-        self.connection.start_copy_out(command)
+        self.connection.0.start_copy_out(command)
     }
 }
 
-fn read_table(rows: &crate::pg::conn::Rows, row: usize) -> Result<RemoteTable, Report> {
+fn read_table(rows: &Rows, row: usize) -> Result<RemoteTable, Report> {
     let text = |column| rows.get(row, column).map(str::to_owned);
     let name = text(1).zip(text(2)).map(|(schema, table)| TableName { schema, table }).ok_or_else(odd_answer)?;
     Ok(RemoteTable {
@@ -214,7 +388,7 @@ fn read_table(rows: &crate::pg::conn::Rows, row: usize) -> Result<RemoteTable, R
         relid: text(0).and_then(|oid| oid.parse().ok()).ok_or_else(odd_answer)?,
         filtered: rows.get(row, 3) == Some("t"),
         partitioned: rows.get(row, 4) == Some("p"),
-        is_partition: rows.get(row, 5) == Some("t"),
+        with_parent: rows.get(row, 5) == Some("t"),
     })
 }
 

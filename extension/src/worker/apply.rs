@@ -1,5 +1,5 @@
-//! One process per enabled subscription: attaches, connects to its database, loads the subscription, hands over to
-//! `apply::run`, and turns how that ended into a row that the manager acts on.
+//! One process per enabled subscription, and one per table that is being copied: attaches, connects to its database, loads the
+//! subscription, hands over to `apply::run` or `sync::table::run`, and turns how that ended into a row that the manager acts on.
 //!
 //! # Invariants
 //! 1. The row is attached before the subscription is read, so a change that commits after the read finds this process and
@@ -16,6 +16,7 @@ use crate::pg::raise::{self, Level};
 use crate::pg::scope::Txn;
 use crate::pg::server;
 use crate::settings;
+use crate::sync;
 use crate::worker::registry::{self, Ended, Ticket, WorkerStatus};
 use core::ffi::CStr;
 use spock_core::types::SubId;
@@ -36,10 +37,19 @@ const PINNED: [(&CStr, &str); 9] = [
 
 /// The process's life. Returns never.
 pub fn apply_main(argument: u64) {
+    live(argument, "apply", apply::run)
+}
+
+/// The life of a sync worker. Returns never.
+pub fn sync_main(argument: u64) {
+    live(argument, "sync", |subscription| sync::table::run(subscription, registry::own_table()))
+}
+
+fn live(argument: u64, kind: &str, work: fn(&Subscription) -> Exit) {
     let Some((database, Some(sub))) = registry::attach(Ticket::from_argument(argument)) else { process::exit(0) };
     process::connect_to_database(database);
     process::at_exit_before_rollback(process::clear_session_origin);
-    process::pin_setting(c"application_name", &format!("spock apply {database}:{}", sub.get()));
+    process::pin_setting(c"application_name", &format!("spock {kind} {database}:{}", sub.get()));
     process::pin_setting(c"synchronous_commit", if settings::synchronous_commit() { "local" } else { "off" });
     for (name, value) in PINNED {
         process::pin_setting(name, value);
@@ -49,7 +59,7 @@ pub fn apply_main(argument: u64) {
         process::pin_setting(c"transaction_timeout", "0");
     }
     let mut name = format!("subscription {}", sub.get());
-    let exit = match attempt(|| run(sub, &mut name)) {
+    let exit = match attempt(|| run(sub, &mut name, work)) {
         Ok(Ok(exit)) => exit,
         Ok(Err(report)) => Exit::Retry(report),
         Err(caught) => Exit::Retry(caught.report),
@@ -72,15 +82,14 @@ fn fail(name: &str, report: Report, how: Ended) -> ! {
     process::exit(1)
 }
 
-fn run(sub: SubId, name: &mut String) -> Result<Exit, Report> {
+fn run(sub: SubId, name: &mut String, work: fn(&Subscription) -> Exit) -> Result<Exit, Report> {
     registry::report_status(WorkerStatus::Connecting);
     let Some(subscription) = load(sub)?.filter(|subscription| subscription.enabled) else {
         // Dropped or disabled between the manager's look and ours.
         return Ok(Exit::Clean);
     };
     *name = format!("subscription \"{}\"", subscription.name);
-    raise::log_line(format!("{name}: starting to apply changes of node \"{}\"", subscription.origin.name));
-    Ok(apply::run(&subscription))
+    Ok(work(&subscription))
 }
 
 fn load(sub: SubId) -> Result<Option<Subscription>, Report> {

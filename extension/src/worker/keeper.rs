@@ -14,6 +14,7 @@ use crate::worker::registry::{self, Ended, Record, Role, Ticket, WorkerStatus};
 use core::ffi::CStr;
 use pgrx::PgSqlErrorCode;
 use spock_core::backoff::Backoff;
+use spock_core::names::shorten;
 use spock_core::types::{PgTime, SubId};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -33,13 +34,27 @@ const NO_WORKER_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
+/// Bytes of a table's name in the name of a sync worker.
+const SYNC_TABLE_LEN: usize = 27;
+
 /// A worker that should run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// Oid of its database.
     pub database: u32,
     /// Its subscription; `None` for a manager.
     pub subscription: Option<SubId>,
+    /// The table that it copies, for a sync worker.
+    pub table: Option<WantedTable>,
+}
+
+/// A table that a sync worker is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedTable {
+    /// Hash of its quoted name.
+    pub hash: u32,
+    /// Its name without schema, for people.
+    pub name: String,
 }
 
 /// Keeps workers of one role running.
@@ -65,9 +80,7 @@ impl Keeper {
         };
         let mut starting = records.iter().filter(under_way).count();
         for want in wanted {
-            let record = records
-                .iter()
-                .find(|record| record.database == want.database && record.subscription == want.subscription);
+            let record = records.iter().find(|record| want.is(record));
             let due_in = match record {
                 Some(record) if record.pid != 0 => {
                     self.handles.remove(&record.index);
@@ -84,7 +97,7 @@ impl Keeper {
                 next = next.min(due_in);
             } else if starting >= self.starting_max {
                 // One of those under way wakes us when it is done.
-            } else if self.start(*want) {
+            } else if self.start(want) {
                 starting += 1;
             } else {
                 // The next one would fail for the same reason.
@@ -118,11 +131,11 @@ impl Keeper {
     }
 
     /// Asks the postmaster for a worker. False: not possible now; its row has the reason.
-    fn start(&mut self, want: Wanted) -> bool {
-        let Some(ticket) = registry::prepare(self.role, want.database, want.subscription) else {
+    fn start(&mut self, want: &Wanted) -> bool {
+        let Some(ticket) = registry::prepare(self.role, want.database, want.subscription, want.hash()) else {
             return false;
         };
-        let (name, entry) = name_and_entry(want);
+        let (name, entry) = want.name_and_entry();
         let spec = WorkerSpec { name: &name, entry, argument: ticket.to_argument(), restart_after: None };
         match spec.start() {
             Some(handle) => {
@@ -131,7 +144,7 @@ impl Keeper {
             }
             None => {
                 let why = Report::new(PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, format!("no background worker is free for \"{name}\""))
-                    .hint("Raise max_worker_processes and restart the server. Spock needs one for the server, one for each database with a node and one for each subscription.");
+                    .hint("Raise max_worker_processes and restart the server. Spock needs one for the server, one for each database with a node, one for each subscription and one for each table that is being copied.");
                 raise::log(Level::Warning, &why);
                 registry::start_failed(ticket, &why);
                 false
@@ -140,10 +153,28 @@ impl Keeper {
     }
 }
 
-fn name_and_entry(want: Wanted) -> (String, &'static CStr) {
-    match want.subscription {
-        None => (format!("spock manager {}", want.database), c"spock_manager_main"),
-        Some(sub) => (format!("spock apply {}:{}", want.database, sub.get()), c"spock_apply_main"),
+impl Wanted {
+    fn hash(&self) -> u32 {
+        self.table.as_ref().map_or(0, |table| table.hash)
+    }
+
+    /// Whether `record` is that worker's row.
+    pub fn is(&self, record: &Record) -> bool {
+        record.database == self.database && record.subscription == self.subscription && record.table == self.hash()
+    }
+
+    /// Name of the process and its entry point. Monitoring knows these names from the C edition.
+    fn name_and_entry(&self) -> (String, &'static CStr) {
+        let database = self.database;
+        match (self.subscription, &self.table) {
+            (None, _) => (format!("spock manager {database}"), c"spock_manager_main"),
+            (Some(sub), None) => (format!("spock apply {database}:{}", sub.get()), c"spock_apply_main"),
+            (Some(sub), Some(table)) => {
+                let name = shorten(table.name.as_bytes(), SYNC_TABLE_LEN);
+                let name = String::from_utf8_lossy(&name);
+                (format!("spock sync {name:>SYNC_TABLE_LEN$} {database}:{}", sub.get()), c"spock_sync_main")
+            }
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! One process per database with a local node: keeps an apply worker for each enabled subscription of that node.
+//! One process per database with a local node: keeps an apply worker for each enabled subscription of that node, and sync
+//! workers for tables that are to be copied.
 //!
 //! # Invariants
 //! 1. What runs follows the catalogs: they are read again after every change that a backend announces, whenever a worker
@@ -19,6 +20,7 @@ use crate::pg::raise::{self, Level};
 use crate::pg::scope::Txn;
 use crate::sequences;
 use crate::settings;
+use crate::sync;
 use crate::worker::keeper::{Keeper, Wanted};
 use crate::worker::registry::{self, Ended, Role, Ticket, WorkerStatus};
 use crate::worker::updater;
@@ -69,16 +71,19 @@ fn fail(report: &Report) -> ! {
 struct Wishes {
     enabled: Vec<SubId>,
     disabled: Vec<SubId>,
+    /// Tables to copy, by enabled subscription.
+    tables: Vec<Vec<Wanted>>,
 }
 
 fn run(database: u32) -> Result<(), Report> {
     updater::bring_up_to_date(database, LOCK_WAIT_MAX)?;
     let mut keeper = Keeper::new(Role::Apply, usize::MAX);
+    let mut sync_keeper = Keeper::new(Role::Sync, usize::MAX);
     let mut sequence_pass_due = Instant::now();
     let mut clean_up_due = Instant::now();
     loop {
         latch::reload_if_asked();
-        let read = match attempt(read_wishes) {
+        let read = match attempt(|| read_wishes(database)) {
             Ok(read) => read?,
             Err(caught) if caught.report.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
                 latch::wait(STEP_BACK);
@@ -87,8 +92,10 @@ fn run(database: u32) -> Result<(), Report> {
             Err(caught) => return Err(caught.report),
         };
         let Some(wishes) = read else {
-            for record in registry::records(Role::Apply, Some(database)) {
-                registry::stop(record.index);
+            for role in [Role::Apply, Role::Sync] {
+                for record in registry::records(role, Some(database)) {
+                    registry::stop(record.index);
+                }
             }
             return Ok(());
         };
@@ -105,10 +112,11 @@ fn run(database: u32) -> Result<(), Report> {
             }
         }
         let wanted: Vec<Wanted> =
-            wishes.enabled.iter().map(|&sub| Wanted { database, subscription: Some(sub) }).collect();
+            wishes.enabled.iter().map(|&sub| Wanted { database, subscription: Some(sub), table: None }).collect();
         let longest =
             LOOK_AGAIN_MAX.min(Duration::from_millis(u64::from(settings::restart_delay_default_ms().max(100))));
         let pause = keeper.keep(&wanted, &records, longest);
+        let pause = pause.min(keep_sync_workers(&mut sync_keeper, database, &wishes, longest));
         if sequence_pass_due <= Instant::now() {
             sequence_pass_due = Instant::now() + pass_over_sequences();
         }
@@ -118,6 +126,24 @@ fn run(database: u32) -> Result<(), Report> {
         }
         latch::wait(pause.min(sequence_pass_due.saturating_duration_since(Instant::now())));
     }
+}
+
+/// Keeps a worker for each wanted table. A worker ends by itself when its table is done; one whose subscription is switched
+/// off or gone is ended. Returns the time until something is due.
+fn keep_sync_workers(keeper: &mut Keeper, database: u32, wishes: &Wishes, longest: Duration) -> Duration {
+    let records = registry::records(Role::Sync, Some(database));
+    for record in &records {
+        if record.pid != 0 && !record.subscription.is_some_and(|sub| wishes.enabled.contains(&sub)) {
+            registry::stop(record.index);
+        }
+        if record.pid == 0 && !wishes.tables.iter().flatten().any(|table| table.is(record)) {
+            registry::stop(record.index);
+            registry::forget(record.index);
+        }
+    }
+    let most = settings::max_sync_workers_per_subscription();
+    let now: Vec<Wanted> = wishes.tables.iter().flat_map(|tables| tables.iter().take(most)).cloned().collect();
+    keeper.keep(&now, &registry::records(Role::Sync, Some(database)), longest)
 }
 
 /// Tells subscribers of sequences that have moved on. Returns when to look again.
@@ -162,7 +188,7 @@ fn clean_up() {
 }
 
 /// What should run. `None`: the extension or the local node is gone.
-fn read_wishes() -> Result<Option<Wishes>, Report> {
+fn read_wishes(database: u32) -> Result<Option<Wishes>, Report> {
     let txn = Txn::begin();
     let wishes = if topology::extension_installed() {
         match topology::local_node_locked() {
@@ -171,7 +197,11 @@ fn read_wishes() -> Result<Option<Wishes>, Report> {
                 let of = |enabled: bool| {
                     subscriptions.iter().filter(|sub| sub.enabled == enabled).map(|sub| sub.id).collect()
                 };
-                Some(Wishes { enabled: of(true), disabled: of(false) })
+                let mut tables = Vec::new();
+                for sub in subscriptions.iter().filter(|sub| sub.enabled) {
+                    tables.push(sync::wanted(database, sub)?);
+                }
+                Some(Wishes { enabled: of(true), disabled: of(false), tables })
             }
             Err(report) if report.code == PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE => None,
             Err(report) => return Err(report),

@@ -215,6 +215,19 @@ pub fn reconcile(key: ProgressKey, origin: Option<Lsn>) {
     }
 }
 
+/// What a copy brought with it of another node: replaces what was known, backwards too.
+pub fn seed(key: ProgressKey, commit_time: Option<PgTime>, commit: Option<Lsn>, received: Option<Lsn>) {
+    update(key, &ProgressUpdate::default());
+    if let Some(group) = GROUPS.write().iter_mut().find(|group| group.is(key)) {
+        group.commit_ts = micros(commit_time);
+        group.updated_ts = micros(commit_time);
+        group.commit_lsn = Lsn::raw(commit);
+        group.received_lsn = Lsn::raw(received).max(group.commit_lsn);
+        group.insert_lsn = group.received_lsn;
+        group.by_decode = 0;
+    }
+}
+
 /// All groups of the server.
 pub fn snapshot() -> Vec<ProgressRow> {
     GROUPS.read().iter().filter_map(Group::row).collect()

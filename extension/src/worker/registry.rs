@@ -12,14 +12,22 @@
 //! 5. What a row says of a transaction that failed is there until that transaction has passed, or the subscription changes:
 //!    both are a reason to try it anew. A server that starts has forgotten it, and tries it anew, too.
 
+mod changes;
+mod handover;
+
+pub use changes::{Change, Changed, signal_at_commit, take_changed};
+pub use handover::{
+    apply_position, attend, caught_up, has_caught_up, offer_snapshot, own_table, set_position, snapshot, take_attention,
+};
+
 use crate::error::Report;
 use crate::pg::latch;
-use crate::pg::process::{self, TxnEnd};
+use crate::pg::process;
 use crate::pg::shmem::{self, SharedTable, shareable};
 use crate::worker::failure::{Failure, Remembered};
 use crate::worker::pause;
 use spock_core::types::{PgTime, SubId};
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::time::Duration;
 
 /// What a worker is for.
@@ -31,6 +39,8 @@ pub enum Role {
     Manager,
     /// One per enabled subscription.
     Apply,
+    /// One for a table that is being copied.
+    Sync,
 }
 
 /// How far a worker is.
@@ -74,8 +84,10 @@ pub struct WorkerView {
     pub role: Role,
     /// Oid of its database; 0 for the supervisor.
     pub database: u32,
-    /// Its subscription, for an apply worker.
+    /// Its subscription, for an apply or sync worker.
     pub subscription: Option<SubId>,
+    /// Hash of its table's name, for a sync worker.
+    pub table: Option<u32>,
     /// Process id while it is attached.
     pub pid: Option<i32>,
     /// How far it is.
@@ -90,6 +102,8 @@ pub struct WorkerView {
     pub last_error: Option<String>,
 }
 
+/// Bytes kept of the name of a snapshot: the server's have about 20.
+const SNAPSHOT_BYTES_MAX: usize = 64;
 /// Bytes kept of an error text.
 pub const ERROR_BYTES_MAX: usize = 480;
 /// Rows beyond `max_worker_processes`: subscriptions that wait because all workers are taken are still shown.
@@ -116,6 +130,14 @@ shareable! {
         asked_at: i64,
         error_len: u32,
         changed_all: u32,
+        /// Of a sync worker: hash of its table's name.
+        table: u32,
+        /// Of an apply worker: the states of tables have changed. Of a sync worker: it has caught up.
+        attention: u32,
+        /// Of an apply worker: how far it is in the provider's WAL, while tables are being copied.
+        position: u64,
+        /// Of an apply worker: the snapshot under which tables are copied, NUL-terminated.
+        snapshot: [u8; SNAPSHOT_BYTES_MAX],
         error: [u8; ERROR_BYTES_MAX],
         /// Only in the supervisor's row.
         changed: [u32; CHANGED_DATABASES_MAX],
@@ -142,12 +164,14 @@ const ROLE_FREE: u32 = 0;
 const ROLE_SUPERVISOR: u32 = 1;
 const ROLE_MANAGER: u32 = 2;
 const ROLE_APPLY: u32 = 3;
+const ROLE_SYNC: u32 = 4;
 
 const fn role_code(role: Role) -> u32 {
     match role {
         Role::Supervisor => ROLE_SUPERVISOR,
         Role::Manager => ROLE_MANAGER,
         Role::Apply => ROLE_APPLY,
+        Role::Sync => ROLE_SYNC,
     }
 }
 
@@ -156,6 +180,7 @@ fn role_of(code: u32) -> Option<Role> {
         ROLE_SUPERVISOR => Some(Role::Supervisor),
         ROLE_MANAGER => Some(Role::Manager),
         ROLE_APPLY => Some(Role::Apply),
+        ROLE_SYNC => Some(Role::Sync),
         _ => None,
     }
 }
@@ -204,6 +229,8 @@ pub struct Record {
     pub database: u32,
     /// Its subscription; `None` for a manager.
     pub subscription: Option<SubId>,
+    /// Hash of its table's name, 0: not a sync worker.
+    pub table: u32,
     /// Attached process, 0: none.
     pub pid: i32,
     /// How far it is.
@@ -250,7 +277,14 @@ fn time(micros: i64) -> Option<PgTime> {
 
 impl Row {
     fn is(&self, role: Role, database: u32, subscription: u32) -> bool {
-        self.role == role_code(role) && self.database == database && self.subscription == subscription
+        self.is_for(role, database, subscription, 0)
+    }
+
+    fn is_for(&self, role: Role, database: u32, subscription: u32, table: u32) -> bool {
+        self.role == role_code(role)
+            && self.database == database
+            && self.subscription == subscription
+            && self.table == table
     }
 
     fn error_text(&self) -> Option<String> {
@@ -284,6 +318,7 @@ impl Row {
             role: role_of(self.role)?,
             database: self.database,
             subscription: SubId::new(self.subscription),
+            table: (self.table != 0).then_some(self.table),
             pid: (self.pid != 0).then_some(self.pid),
             status: status_of(self.status),
             started_at: time(self.started_at),
@@ -298,6 +333,7 @@ impl Row {
             index,
             database: self.database,
             subscription: SubId::new(self.subscription),
+            table: self.table,
             pid: self.pid,
             status: status_of(self.status),
             ended: ENDS.get(self.ended as usize).copied().unwrap_or(Ended::Not),
@@ -337,12 +373,12 @@ pub fn records(role: Role, database: Option<u32>) -> Vec<Record> {
 }
 
 /// Takes a row for a worker about to be started: its old row, a free one, or the oldest that is not wanted any more.
-/// `None`: the table is full of wanted ones.
-pub fn prepare(role: Role, database: u32, sub: Option<SubId>) -> Option<Ticket> {
+/// `table` is the hash of a sync worker's table, 0 for others. `None`: the table is full of wanted ones.
+pub fn prepare(role: Role, database: u32, sub: Option<SubId>, table: u32) -> Option<Ticket> {
     let sub = sub.map_or(0, SubId::get);
     let now = process::now().micros();
     let mut rows = WORKERS.write();
-    let place = rows.iter().position(|row| row.is(role, database, sub));
+    let place = rows.iter().position(|row| row.is_for(role, database, sub, table));
     let place = place.or_else(|| rows.iter().position(|row| row.role == ROLE_FREE)).or_else(|| {
         let idle = |row: &&(usize, &Row)| row.1.pid == 0 && row.1.status == status_code(WorkerStatus::Stopped);
         rows.iter()
@@ -358,8 +394,8 @@ pub fn prepare(role: Role, database: u32, sub: Option<SubId>) -> Option<Ticket> 
     if row.pid != 0 {
         return None;
     }
-    if !row.is(role, database, sub) {
-        *row = Row { role: role_code(role), database, subscription: sub, generation: row.generation, ..EMPTY };
+    if !row.is_for(role, database, sub, table) {
+        *row = Row { role: role_code(role), database, subscription: sub, table, generation: row.generation, ..EMPTY };
     }
     row.generation = row.generation.wrapping_add(1);
     row.status = status_code(WorkerStatus::Starting);
@@ -385,6 +421,10 @@ const EMPTY: Row = Row {
     asked_at: 0,
     error_len: 0,
     changed_all: 0,
+    table: 0,
+    attention: 0,
+    position: 0,
+    snapshot: [0; SNAPSHOT_BYTES_MAX],
     error: [0; ERROR_BYTES_MAX],
     changed: [0; CHANGED_DATABASES_MAX],
     failed: Remembered::NOTHING,
@@ -441,8 +481,6 @@ pub fn forget(index: usize) {
 thread_local! {
     static OWN: Cell<Option<usize>> = const { Cell::new(None) };
     static OWN_END: Cell<Option<Ended>> = const { Cell::new(None) };
-    static PENDING: RefCell<Vec<(u32, Change)>> = const { RefCell::new(Vec::new()) };
-    static LISTENING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Takes the supervisor's row for this process.
@@ -452,7 +490,7 @@ pub fn attach_supervisor() {
 }
 
 /// Takes the row of `ticket` for this process and gives it back at exit. Returns database and subscription. `None`: not
-/// wanted any more, leave.
+/// wanted any more, leave. The table's hash of a sync worker is told by [`own_table`].
 pub fn attach(ticket: Ticket) -> Option<(u32, Option<SubId>)> {
     let now = process::now().micros();
     let found = {
@@ -468,6 +506,9 @@ pub fn attach(ticket: Ticket) -> Option<(u32, Option<SubId>)> {
         row.running_at = 0;
         row.retry_at = 0;
         row.ended = Ended::Not as u32;
+        row.attention = 0;
+        row.position = 0;
+        row.snapshot = [0; SNAPSHOT_BYTES_MAX];
         (row.database, SubId::new(row.subscription))
     };
     OWN.set(Some(ticket.index as usize));
@@ -533,121 +574,43 @@ pub fn remember_failure(failure: Option<&Failure>) {
     with_own(|row| row.failed = failure.map_or(Remembered::NOTHING, Remembered::of));
 }
 
-/// A change of catalogs that workers must hear of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// A subscription's row changed or went: its worker must start again or end.
-    Restart(SubId),
-    /// Nodes or subscriptions appeared or went.
-    Topology,
-}
-
-/// Tells the workers of this database about `change` when the current transaction commits; never when it rolls back. A
-/// prepared transaction is told about when this session next commits; managers look by themselves every few seconds.
-pub fn signal_at_commit(change: Change) {
-    if !exists() {
-        return;
-    }
-    if !LISTENING.replace(true) {
-        process::at_transaction_end(at_transaction_end);
-    }
-    let entry = (process::own_database(), change);
-    PENDING.with_borrow_mut(|pending| {
-        if !pending.contains(&entry) {
-            pending.push(entry);
-        }
-    });
-}
-
-fn at_transaction_end(end: TxnEnd) {
-    let changes = PENDING.with_borrow_mut(core::mem::take);
-    if end == TxnEnd::Abort || changes.is_empty() {
-        return;
-    }
-    let mut to_wake = Vec::new();
-    {
-        let mut rows = WORKERS.write();
-        for (database, change) in &changes {
-            publish(&mut rows, *database, *change, &mut to_wake);
-        }
-    }
-    for pid in to_wake {
-        process::wake(pid);
-    }
-}
-
-fn publish(rows: &mut [Row], database: u32, change: Change, to_wake: &mut Vec<i32>) {
-    let apply = |sub: SubId| move |row: &&mut Row| row.is(Role::Apply, database, sub.get());
-    match change {
-        Change::Restart(sub) => {
-            if let Some(row) = rows.iter_mut().find(apply(sub)) {
-                // Waiting for a retry: the change may be what it waits for.
-                row.retry_at = if row.retry_at == 0 { 0 } else { process::now().micros() };
-                row.attempts = 0;
-                row.forget_failure();
-                process::terminate(row.pid);
-            }
-        }
-        Change::Topology => {}
-    }
-    let manager = rows.iter().find(|row| row.is(Role::Manager, database, 0)).map_or(0, |row| row.pid);
-    if manager != 0 {
-        to_wake.push(manager);
-        return;
-    }
-    let Some(supervisor) = rows.get_mut(SUPERVISOR) else { return };
-    if !supervisor.changed.contains(&database) {
-        match supervisor.changed.iter_mut().find(|place| **place == 0) {
-            Some(place) => *place = database,
-            None => supervisor.changed_all = 1,
-        }
-    }
-    if supervisor.pid != 0 {
-        to_wake.push(supervisor.pid);
-    }
-}
-
-/// Databases to look at, for the supervisor. Asking takes them off the list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Changed {
-    /// Every one.
-    All,
-    /// These; may be none.
-    Some(Vec<u32>),
-}
-
-/// Takes what changed since the last call.
-pub fn take_changed() -> Changed {
-    let mut rows = WORKERS.write();
-    let Some(row) = rows.get_mut(SUPERVISOR) else { return Changed::Some(Vec::new()) };
-    let databases = core::mem::replace(&mut row.changed, [0; CHANGED_DATABASES_MAX]);
-    if core::mem::take(&mut row.changed_all) != 0 {
-        return Changed::All;
-    }
-    Changed::Some(databases.into_iter().filter(|database| *database != 0).collect())
+fn is_sync_of(row: &Row, database: u32, sub: SubId) -> bool {
+    row.role == ROLE_SYNC && row.database == database && row.subscription == sub.get()
 }
 
 /// Time between two looks at a worker that was told to end. Its exit does not wake us.
 const TERMINATE_POLL: Duration = Duration::from_millis(10);
 
-/// Ends the apply worker of a subscription and waits until its transaction is rolled back and its origin is free. A worker
-/// that was asked for but has not attached will not attach. The caller keeps the manager from starting another one, by the
-/// lock on `spock.local_node`. Interruptible; a worker ends at its next wait, so this takes milliseconds.
-pub fn terminate_apply_and_wait(database: u32, sub: SubId) {
-    let mut signalled = 0;
+/// Ends the workers of a subscription and waits until their transactions are rolled back and their origins are free. A
+/// worker that was asked for but has not attached will not attach. The caller keeps the manager from starting another one,
+/// by the lock on `spock.local_node`. Interruptible; a worker ends at its next wait, so this takes milliseconds.
+pub fn terminate_workers_and_wait(database: u32, sub: SubId) {
+    terminate_and_wait(|row| row.is(Role::Apply, database, sub.get()) || is_sync_of(row, database, sub));
+}
+
+/// [`terminate_workers_and_wait`] for the sync workers only. New ones can follow unless the states of tables forbid it.
+pub fn terminate_sync_and_wait(database: u32, sub: SubId) {
+    terminate_and_wait(|row| is_sync_of(row, database, sub));
+}
+
+fn terminate_and_wait(which: impl Fn(&Row) -> bool) {
+    let mut signalled: Vec<i32> = Vec::new();
     loop {
-        {
-            let mut rows = WORKERS.write();
-            let Some(row) = rows.iter_mut().find(|row| row.is(Role::Apply, database, sub.get())) else { return };
+        let mut alive = false;
+        for row in WORKERS.write().iter_mut().filter(|row| which(row)) {
             if row.pid == 0 {
                 row.generation = row.generation.wrapping_add(1);
                 row.status = status_code(WorkerStatus::Stopped);
-                return;
+                continue;
             }
-            if row.pid != signalled {
+            alive = true;
+            if !signalled.contains(&row.pid) {
                 process::terminate(row.pid);
-                signalled = row.pid;
+                signalled.push(row.pid);
             }
+        }
+        if !alive {
+            return;
         }
         latch::wait(TERMINATE_POLL);
     }

@@ -65,7 +65,8 @@ fn run() {
             }
         }
         let wanted = databases.iter().filter(|database| !without_node.contains(database));
-        let wanted: Vec<Wanted> = wanted.map(|&database| Wanted { database, subscription: None }).collect();
+        let wanted: Vec<Wanted> =
+            wanted.map(|&database| Wanted { database, subscription: None, table: None }).collect();
         let pause = keeper.keep(&wanted, &registry::records(Role::Manager, None), RESCAN);
         latch::wait(pause);
     }

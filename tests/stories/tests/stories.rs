@@ -25,6 +25,7 @@ mod removal;
 mod requirements;
 mod sequences;
 mod sets;
+mod sync;
 mod two_way;
 mod upgrade;
 mod values;

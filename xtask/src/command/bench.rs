@@ -24,7 +24,7 @@ pub struct BenchArgs {
     /// Factor for the number of rows and transactions, 0.001 to 100
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = factor)]
     scale: f64,
-    /// Only these: tpcb, insert, update, delete, single, latency, memory (a list with commas)
+    /// Only these: tpcb, insert, update, delete, single, latency, sync, memory (a list with commas)
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     workload: Vec<Workload>,
 }

@@ -24,7 +24,7 @@ use crate::settings;
 use crate::worker::registry;
 use pgrx::PgSqlErrorCode;
 use spock_core::exceptions::{self, Failures, Logging, Mode, Object, Treatment};
-use spock_core::types::Lsn;
+use spock_core::types::{Lsn, RelId};
 use spock_core::wire::Message;
 use spock_core::wire::row::{OldTuple, RowKind, Truncate};
 use spock_core::wire::txn::Begin;
@@ -73,6 +73,16 @@ fn row_change<'m>(message: &'m Message<'m>) -> Option<(&'static str, Change<'m>)
     }
 }
 
+/// The relation of a row.
+fn relation_of(message: &Message<'_>) -> Option<RelId> {
+    match message {
+        Message::Insert(insert) => Some(insert.relation),
+        Message::Update(update) => Some(update.relation),
+        Message::Delete(delete) => Some(delete.relation),
+        _ => None,
+    }
+}
+
 impl Applier<'_> {
     /// For a transaction that begins.
     pub(super) fn handling(&mut self, begin: &Begin) -> Handling {
@@ -117,6 +127,11 @@ impl Applier<'_> {
     /// Carries out one change in the way that its transaction is taken.
     pub(super) fn change(&mut self, message: &Message<'_>) -> Result<(), Report> {
         let number = self.next_number();
+        if let Some(id) = relation_of(message)
+            && self.leaves_out(id)?
+        {
+            return Ok(());
+        }
         match self.current_handling().treatment {
             Treatment::Apply => {
                 if let Some(command) = self.apply_change(message)? {

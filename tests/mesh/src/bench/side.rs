@@ -175,6 +175,48 @@ impl<'c> Pair<'c> {
         Ok("not there".to_owned())
     }
 
+    /// Makes a second subscription that copies `tables`, which are empty on the subscriber, waits until they are in sync and
+    /// drops it again. Gives the seconds from the first statement to the last table.
+    pub fn copy(&self, tables: &[&str]) -> Result<f64, MeshError> {
+        let dsn = literal(&self.provider.dsn());
+        let list = tables.join(", ");
+        let (make, done, drop) = match self.side {
+            Side::Native => {
+                self.provider.execute("drop publication if exists bench_copy")?;
+                self.provider.execute(&format!("create publication bench_copy for table {list}"))?;
+                (
+                    format!("create subscription bench_copy connection {dsn} publication bench_copy"),
+                    "select bool_and(srsubstate = 'r') from pg_subscription_rel
+                      where srsubid = (select oid from pg_subscription where subname = 'bench_copy')",
+                    "drop subscription bench_copy",
+                )
+            }
+            Side::Ours => {
+                self.provider.execute("select spock.repset_drop('bench_copy', true)")?;
+                self.provider.execute("select spock.repset_create('bench_copy')")?;
+                for table in tables {
+                    self.provider
+                        .execute(&format!("select spock.repset_add_table('bench_copy', {})", literal(table)))?;
+                }
+                (
+                    format!("select spock.sub_create('bench_copy', {dsn}, '{{bench_copy}}', synchronize_data := true)"),
+                    "select bool_and(sync_status = 'r') and count(*) > 1 from spock.local_sync_status
+                      where sync_subid = (select sub_id from spock.subscription where sub_name = 'bench_copy')",
+                    "select spock.sub_drop('bench_copy')",
+                )
+            }
+        };
+        let began = Instant::now();
+        self.subscriber.execute(&make)?;
+        wait_closely(Deadline::in_seconds(APPLY_LIMIT_S), &format!("{} to copy {list}", self.side), || {
+            let got = self.subscriber.execute(done)?.to_string();
+            Ok(if got == "t" { Probe::Ready(()) } else { Probe::NotYet(got) })
+        })?;
+        let seconds = began.elapsed().as_secs_f64();
+        self.subscriber.execute(drop)?;
+        Ok(seconds)
+    }
+
     /// Does something on the provider while replication runs, and waits until it has arrived.
     pub fn arrive(&mut self, sql: &[&str]) -> Result<(), MeshError> {
         for one in sql {

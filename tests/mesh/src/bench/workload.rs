@@ -20,6 +20,8 @@ const TPCB_TRANSACTIONS: u64 = 20_000;
 const SINGLE_TRANSACTIONS: u64 = 50_000;
 /// Commits whose latency is taken.
 const LATENCY_COMMITS: u64 = 500;
+/// Tables of the initial copy, each with as many rows as a bulk transaction.
+pub const COPIED_TABLES: [&str; 2] = ["bench_copy_a", "bench_copy_b"];
 /// Rows of the transaction over which memory is watched.
 const MEMORY_ROWS: u64 = 5_000_000;
 /// Where memory is looked at, in percent of that transaction.
@@ -42,14 +44,16 @@ pub enum Workload {
     Single,
     /// Time of a commit that waits until it is visible on the subscriber.
     Latency,
+    /// Initial copy of two tables by a second subscription.
+    Sync,
     /// Memory of the worker in a long transaction.
     Memory,
 }
 
 impl Workload {
     /// All, in the order in which they are run.
-    pub const ALL: [Self; 7] =
-        [Self::Tpcb, Self::Insert, Self::Update, Self::Delete, Self::Single, Self::Latency, Self::Memory];
+    pub const ALL: [Self; 8] =
+        [Self::Tpcb, Self::Insert, Self::Update, Self::Delete, Self::Single, Self::Latency, Self::Sync, Self::Memory];
 
     /// As it is typed.
     pub fn name(self) -> &'static str {
@@ -60,6 +64,7 @@ impl Workload {
             Self::Delete => "delete",
             Self::Single => "single",
             Self::Latency => "latency",
+            Self::Sync => "sync",
             Self::Memory => "memory",
         }
     }
@@ -73,6 +78,7 @@ impl Workload {
             Self::Delete => "bulk DELETE, one transaction",
             Self::Single => "one-INSERT transactions, backlog",
             Self::Latency => "commit until visible",
+            Self::Sync => "initial copy of two tables",
             Self::Memory => "memory in a long transaction",
         }
     }
@@ -81,6 +87,9 @@ impl Workload {
     pub(super) fn measure(self, pair: &mut Pair<'_>, scale: f64) -> Result<Measured, MeshError> {
         if self == Self::Latency {
             return latency(pair, scale);
+        }
+        if self == Self::Sync {
+            return sync(pair, scale);
         }
         self.before(pair, scale)?;
         pair.pause()?;
@@ -101,7 +110,7 @@ impl Workload {
                 pair.arrive(&["truncate bench_bulk", &fill("bench_bulk", BULK_ROWS, scale)])?
             }
             Self::Single => pair.arrive(&["truncate bench_single"])?,
-            Self::Tpcb | Self::Latency | Self::Memory => {}
+            Self::Tpcb | Self::Latency | Self::Sync | Self::Memory => {}
         }
         for node in [pair.provider, pair.subscriber] {
             node.execute("vacuum analyze")?;
@@ -124,7 +133,7 @@ impl Workload {
                 pgbench::run_simple_updates(node, times(TPCB_TRANSACTIONS, scale))?;
                 return Ok(());
             }
-            Self::Latency | Self::Memory => return Ok(()),
+            Self::Latency | Self::Sync | Self::Memory => return Ok(()),
         };
         Ok(())
     }
@@ -135,6 +144,7 @@ impl Workload {
             Self::Tpcb => &["pgbench_accounts", "pgbench_history"],
             Self::Insert | Self::Update | Self::Delete => &["bench_bulk"],
             Self::Single | Self::Latency => &["bench_single"],
+            Self::Sync => &COPIED_TABLES,
             Self::Memory => &["bench_long"],
         };
         for table in tables {
@@ -177,7 +187,7 @@ pub(super) fn make_tables(pair: &Pair<'_>, scale: f64) -> Result<(), MeshError> 
     for node in [pair.provider, pair.subscriber] {
         // pgbench's generator gives the same rows on both.
         pgbench::initialize(node, times(10, scale.max(0.1)) as u32)?;
-        for table in ["bench_bulk", "bench_single", "bench_long"] {
+        for table in ["bench_bulk", "bench_single", "bench_long"].into_iter().chain(COPIED_TABLES) {
             node.execute(&format!(
                 "create table {table} (id bigint primary key, account int not null, note text, at timestamptz)"
             ))?;
@@ -208,6 +218,22 @@ fn latency(pair: &mut Pair<'_>, scale: f64) -> Result<Measured, MeshError> {
     pair.provider.execute("alter system reset synchronous_standby_names")?;
     pair.provider.reload()?;
     Ok(Measured { seconds, ..Measured::default() })
+}
+
+/// From the statement that makes the subscription until all of its tables are ready.
+fn sync(pair: &mut Pair<'_>, scale: f64) -> Result<Measured, MeshError> {
+    for table in COPIED_TABLES {
+        let filled = pair.provider.execute(&format!("select count(*) from {table}"))?.to_string();
+        if filled == "0" {
+            pair.arrive(&[&fill(table, BULK_ROWS, scale)])?;
+        }
+        pair.subscriber.execute(&format!("truncate {table}"))?;
+    }
+    for node in [pair.provider, pair.subscriber] {
+        node.execute("checkpoint")?;
+    }
+    let seconds = pair.copy(&COPIED_TABLES)?;
+    Ok(Measured { seconds: vec![seconds], ..Measured::default() })
 }
 
 /// Private memory of the apply worker while one long transaction arrives. How far it is, is told by the table's size.

@@ -1,0 +1,42 @@
+//! Fault points: places where a test can let the server crash. Off unless `spock.fault_point` names one.
+//!
+//! # Invariants
+//! 1. An armed point kills the process with SIGKILL, as a crash does: no clean-up, no message.
+//! 2. Every point is armed by a test.
+
+use crate::settings;
+
+/// A place where the server can be made to crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FaultPoint(&'static str);
+
+/// The provider has the slot, this node knows nothing of it.
+pub const SYNC_AFTER_SLOT: FaultPoint = FaultPoint("SYNC_AFTER_SLOT");
+/// Origin and states are written, nothing is copied.
+pub const SYNC_BEGUN: FaultPoint = FaultPoint("SYNC_BEGUN");
+/// The structure is dumped, not made.
+pub const SYNC_STRUCTURE_DUMPED: FaultPoint = FaultPoint("SYNC_STRUCTURE_DUMPED");
+/// The first section of the structure is here.
+pub const SYNC_STRUCTURE_RESTORED: FaultPoint = FaultPoint("SYNC_STRUCTURE_RESTORED");
+/// Rows of a table are copied, not committed.
+pub const SYNC_TABLE_UNCOMMITTED: FaultPoint = FaultPoint("SYNC_TABLE_UNCOMMITTED");
+/// All tables are copied.
+pub const SYNC_TABLES_COPIED: FaultPoint = FaultPoint("SYNC_TABLES_COPIED");
+/// Indexes and constraints are here.
+pub const SYNC_CONSTRAINED: FaultPoint = FaultPoint("SYNC_CONSTRAINED");
+/// A single table has its slot, nothing is copied.
+pub const SYNC_TABLE_SLOT: FaultPoint = FaultPoint("SYNC_TABLE_SLOT");
+/// A single table is copied and waits for the apply worker.
+pub const SYNC_TABLE_COPIED: FaultPoint = FaultPoint("SYNC_TABLE_COPIED");
+/// The apply worker has told a single table how far to go.
+pub const SYNC_TABLE_TARGET: FaultPoint = FaultPoint("SYNC_TABLE_TARGET");
+/// A single table is complete, its slot still there.
+pub const SYNC_TABLE_DONE: FaultPoint = FaultPoint("SYNC_TABLE_DONE");
+
+/// Dies here if the point is armed.
+pub fn point(point: FaultPoint) {
+    if settings::fault_point().is_some_and(|armed| armed.to_bytes() == point.0.as_bytes()) {
+        // SAFETY: ends this process at once, which is the purpose.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    }
+}

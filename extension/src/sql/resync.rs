@@ -1,0 +1,154 @@
+//! Copying tables again or for the first time after a subscription was made: `sub_alter_sync`, `sub_resync_table`, and waiting
+//! for a table.
+//!
+//! # Invariants
+//! 1. A TRUNCATE that prepares a copy is not replicated: no other node loses rows by it.
+//! 2. Only the table itself is emptied. One that others refer to is refused, because those would not be copied again.
+
+use pgrx::PgSqlErrorCode;
+use spock_core::sync::{SyncKind, SyncState, TableName};
+
+use super::marker::repair_mode;
+use super::{null_argument, required_name, status, subscription};
+use crate::catalog::relations::{self, Relation};
+use crate::catalog::sync as states;
+use crate::catalog::topology::{self, Subscription};
+use crate::error::Report;
+use crate::pg::authority::require_administrator;
+use crate::pg::function::{Answer, Call, Value};
+use crate::pg::heap;
+use crate::pg::partition::partitions_exclusive;
+use crate::pg::relation::{Kind, LockMode, Table, TableId};
+use crate::settings::{self, ReadOnly};
+use crate::sync::copy;
+use crate::sync::provider::Session;
+use crate::worker::registry::{Change, signal_at_commit};
+
+fn named(relation: &Relation) -> TableName {
+    TableName { schema: relation.schema.clone(), table: relation.name.clone() }
+}
+
+fn table_of(call: &Call, n: usize) -> Result<Relation, Report> {
+    let oid = call.oid(n).ok_or_else(|| null_argument("the table"))?;
+    let relation = relations::relation(oid)?.ok_or_else(|| {
+        Report::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, format!("relation with OID {oid} does not exist"))
+    })?;
+    if matches!(relation.kind, 'r' | 'p') {
+        return Ok(relation);
+    }
+    Err(Report::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{}\" is not a table", relation.qualified())))
+}
+
+/// Empties tables here, and only here. A table that is missing needs no emptying.
+fn truncate(names: &[TableName]) -> Result<(), Report> {
+    let mut tables: Vec<Table> = names.iter().filter_map(copy::open_exclusive).collect();
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let below: Vec<TableId> =
+        tables.iter().filter(|table| table.kind() == Kind::Partitioned).flat_map(partitions_exclusive).collect();
+    tables.extend(below.into_iter().filter_map(|leaf| Table::try_open(leaf, LockMode::AccessExclusive)));
+    repair_mode(true);
+    heap::truncate(&tables, false);
+    repair_mode(false);
+    Ok(())
+}
+
+/// A table may be copied again when nobody is copying it now.
+fn require_idle(subscription: &Subscription, table: &TableName) -> Result<(), Report> {
+    let Some(row) = states::table_sync_state(subscription.id, table)? else { return Ok(()) };
+    if matches!(row.state, SyncState::Ready | SyncState::SyncDone | SyncState::Failed) {
+        return Ok(());
+    }
+    Err(Report::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+        format!("table {table} is already being synchronized by subscription \"{}\"", subscription.name),
+    )
+    .hint("Wait for it with spock.table_wait_for_sync."))
+}
+
+fn require_ready(subscription: &Subscription) -> Result<(), Report> {
+    if states::sync_state(subscription.id)?.is_some_and(|row| row.state == SyncState::Ready) {
+        return Ok(());
+    }
+    Err(Report::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("subscription \"{}\" is not synchronized itself", subscription.name),
+    )
+    .hint("Wait for it with spock.sub_wait_for_sync."))
+}
+
+/// A node that takes no writes does not empty tables or fill them either. 55000.
+fn refuse_while_read_only() -> Result<(), Report> {
+    if settings::readonly() == ReadOnly::Off {
+        return Ok(());
+    }
+    Err(Report::new(
+        PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+        "cannot synchronize tables while this node is read-only",
+    )
+    .hint("Set \"spock.readonly\" to off first."))
+}
+
+/// `sub_resync_table(subscription_name, relation, truncate)`
+pub fn resync_table(call: &Call) -> Result<Answer, Report> {
+    require_administrator("synchronize a table")?;
+    let name = required_name(call, 0, "the subscription's name")?;
+    let empties = call.boolean(2).unwrap_or(true);
+    topology::local_node_locked()?;
+    let subscription = subscription::require(&name)?;
+    let table = named(&table_of(call, 1)?);
+    refuse_while_read_only()?;
+    require_ready(&subscription)?;
+    require_idle(&subscription, &table)?;
+    states::put_table_state(subscription.id, SyncKind::Data, &table, SyncState::Init, None)?;
+    if empties {
+        truncate(&[table])?;
+    }
+    signal_at_commit(Change::Tables(subscription.id));
+    Ok(Answer::One(Value::Bool(true)))
+}
+
+/// `sub_alter_sync(subscription_name, truncate)`: tables of the subscribed sets that have no state of their own are copied,
+/// states of tables that are in no set any more go.
+pub fn alter_sync(call: &Call) -> Result<Answer, Report> {
+    require_administrator("synchronize a subscription")?;
+    let name = required_name(call, 0, "the subscription's name")?;
+    let empties = call.boolean(1).unwrap_or(false);
+    topology::require_local_node()?;
+    let subscription = subscription::require(&name)?;
+    refuse_while_read_only()?;
+    require_ready(&subscription)?;
+    let remote = Session::open(&subscription, "sync")?.tables(&subscription.replication_sets)?;
+    let blocked = relations::blocked_schemas()?;
+    let skipped = |schema: &String| blocked.contains(schema) || subscription.skip_schemas.contains(schema);
+
+    topology::local_node_locked()?;
+    let known = states::sync_states(subscription.id)?;
+    let has_row = |table: &TableName| known.iter().any(|row| row.table.as_ref() == Some(table));
+    let mut empty = Vec::new();
+    for table in remote.iter().filter(|table| !skipped(&table.name.schema) && !has_row(&table.name)) {
+        // Rows of a partition come with those of its parent, which is brought up partition by partition.
+        if table.with_parent {
+            continue;
+        }
+        states::put_table_state(subscription.id, SyncKind::Data, &table.name, SyncState::Init, None)?;
+        empty.push(table.name.clone());
+    }
+    let gone = |table: &TableName| !remote.iter().any(|remote| remote.name == *table);
+    for table in known.iter().filter_map(|row| row.table.as_ref()).filter(|table| gone(table)) {
+        states::delete_table_state(subscription.id, table)?;
+    }
+    if empties {
+        truncate(&empty)?;
+    }
+    signal_at_commit(Change::Tables(subscription.id));
+    Ok(Answer::One(Value::Bool(true)))
+}
+
+/// `table_wait_for_sync(subscription_name, relation)`
+pub fn wait_for_table(call: &Call) -> Result<Answer, Report> {
+    let name = required_name(call, 0, "the subscription's name")?;
+    let table = named(&table_of(call, 1)?);
+    status::wait_until_ready(&name, Some(&table))
+}
