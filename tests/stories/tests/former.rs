@@ -5,6 +5,7 @@
 //! database `postgres` is `spk_postgres_n1_sub_n1_n2`.
 
 use std::fs;
+use std::path::Path;
 
 use spock_mesh::story::must;
 use spock_mesh::topology::literal;
@@ -141,6 +142,17 @@ pub fn stop_as_former(node: &Node, release: Release, position: &str) {
             must(node.hand_over(made));
         }
     }
+}
+
+/// The system identifier in a file of progress, and its only record: database, node, provider, position of the last commit.
+pub fn progress_record(path: &Path) -> (u64, String) {
+    let file = fs::read(path).expect("a clean stop writes it");
+    assert_eq!(file.len(), 24 + 72, "one record");
+    let small = |at: usize| u32::from_ne_bytes(file[at..at + 4].try_into().expect("four bytes"));
+    let large = |at: usize| u64::from_ne_bytes(file[at..at + 8].try_into().expect("eight bytes"));
+    assert_eq!((small(0), small(20)), (PROGRESS_FILE_VERSION, 1), "version and number of records");
+    let lsn = large(24 + 32);
+    (large(8), format!("{}|{}|{}|{:X}/{:X}", small(24), small(28), small(32), lsn >> 32, lsn & 0xffff_ffff))
 }
 
 /// One record for `n2` from `n1`: the header has 24 bytes, a record 72, numbers are in native order, aligned as in C.

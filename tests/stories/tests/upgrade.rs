@@ -11,9 +11,9 @@ use spock_mesh::former::{FormerPrefix, of_version};
 use spock_mesh::mesh::{MeshOptions, Stage};
 use spock_mesh::story::{must, prefix_under_test};
 use spock_mesh::writer::Writer;
-use spock_mesh::{Mesh, Node};
+use spock_mesh::{Mesh, Node, Stop};
 
-use crate::former::{APPLIED_AT, Release, SLOT, populate, position, stop_as_former};
+use crate::former::{APPLIED_AT, Release, SLOT, populate, position, progress_record, stop_as_former};
 
 /// Versions that lead to this one.
 pub const FORMER: [&str; 13] = [
@@ -100,18 +100,19 @@ fn every_earlier_version_ends_with_the_catalogs_of_a_new_installation() {
 
 const VERSION: &str = "select extversion from pg_extension where extname = 'spock'";
 
+/// Settings that 5.0 knew, with values that mean nothing now: they do not keep a server from starting.
+const LEFT_OVER: [(&str, &str); 5] = [
+    ("spock.use_spi", "on"),
+    ("spock.batch_inserts", "on"),
+    ("spock.feedback_frequency", "200"),
+    ("spock.use_native_failover_slots", "on"),
+    ("spock.exception_replay_queue_size", "4194304"),
+];
+
 /// Both nodes are stopped as the earlier version stops, started with this library, and written to all the time.
 fn replication_goes_on(release: Release) {
     let former = with_former_versions();
-    // Settings that the earlier version knew, with values that mean nothing now, do not keep the server from starting.
-    let left_over = [
-        ("spock.use_spi", "on"),
-        ("spock.batch_inserts", "on"),
-        ("spock.feedback_frequency", "200"),
-        ("spock.use_native_failover_slots", "on"),
-        ("spock.exception_replay_queue_size", "4194304"),
-    ];
-    let settings = if release == Release::V5_0_11 { &left_over[..] } else { &[] };
+    let settings = if release == Release::V5_0_11 { &LEFT_OVER[..] } else { &[] };
     let mesh = servers(&former, &["n1", "n2"], settings);
     populate(&mesh, release);
     let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
@@ -157,6 +158,10 @@ fn replication_goes_on(release: Release) {
     n2.reads("select sync_kind, sync_relname, sync_status from spock.local_sync_status order by 2", "d|acct|r\nf||r");
     n1.reads("select slot_name, plugin, active from pg_replication_slots", &format!("{SLOT}|spock_output|t"));
     n2.reads("select external_id from pg_replication_origin_status", SLOT);
+    // A reload still takes effect, whatever is left over in the file.
+    must(n2.set("spock.save_resolutions", "on"));
+    must(n2.reload());
+    n2.comes_to_read("show spock.save_resolutions", "on");
     mesh.logs_hold_nothing_unexpected(&[
         "the provider ended the stream",
         "terminating",
@@ -167,6 +172,19 @@ fn replication_goes_on(release: Release) {
         "configuration parameter",
         "outside the valid range",
     ]);
+}
+
+#[test]
+fn the_file_of_progress_is_written_as_earlier_versions_read_it() {
+    let mesh = Mesh::of(["n1", "n2"]).with_table("acct (id int primary key)");
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    n1.sql("insert into acct values (1)");
+    mesh.settle();
+    let applied = n2.query_one("select d.oid, n.node_id, r.node_id, p.remote_commit_lsn from pg_database d, spock.node n, spock.node r, spock.progress p where datname = 'postgres' and n.node_name = 'n2' and r.node_name = 'n1'");
+    let system = n2.query_one("select system_identifier from pg_control_system()");
+    must(n2.stop(Stop::Fast));
+    let (of_system, record) = progress_record(&n2.data().join("spock/resource.dat"));
+    assert_eq!((of_system.to_string(), record), (system, applied));
 }
 
 #[test]
