@@ -81,7 +81,7 @@ pub fn apply_value(message: &str) -> Result<(), Report> {
             PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
             format!("sequence \"{schema}.{name}\", whose value the provider sent, does not exist on this node"),
         )
-        .hint("Create the sequence here, then enable the subscription again: nothing is lost."));
+        .hint("Create the sequence here."));
     };
     take_value(oid, value)
 }

@@ -350,7 +350,7 @@ impl Entry {
                 PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
                 format!("relation {} does not exist on this node", subject.relation),
             )
-            .hint("Create the table here, then enable the subscription again: nothing is lost."));
+            .hint("Create the table here."));
         };
         match table.kind() {
             Kind::Table | Kind::Partitioned => Ok(table),
@@ -375,7 +375,7 @@ impl Mapping {
                     PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
                     format!("column {} of {} does not exist on this node", quote(&facts.name), remote.subject.relation),
                 )
-                .hint("Add the column here, then enable the subscription again: nothing is lost."));
+                .hint("Add the column here."));
             };
             let here = TypeOid(column.type_oid);
             let built_in = facts.type_oid.is_built_in() && here.is_built_in();

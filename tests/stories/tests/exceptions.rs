@@ -124,7 +124,7 @@ fn message_is(node: &Node, operation: &str, sqlstate: &str) {
 }
 
 #[test]
-fn in_discard_mode_only_the_change_that_fails_is_left_out() {
+fn d21_in_discard_mode_only_the_change_that_fails_is_left_out_and_is_recorded() {
     let mesh = mesh("discard", "all");
     let n2 = mesh.node("n2");
     for cause in &CAUSES {
@@ -381,4 +381,41 @@ fn queued_commands_are_left_out_and_logged_as_any_action() {
         }
         n2.reads(STATUS, "replicating");
     }
+}
+
+#[test]
+fn a_command_that_succeeds_in_a_second_attempt_is_logged_as_executed_if_all_is_asked_for() {
+    for (logging, logged) in [("all", "1 INSERT checked, 3 DDL"), ("discard", "1 INSERT checked")] {
+        let mesh = mesh("discard", logging);
+        let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+        n1.sql("create table checked (id int primary key)").sql("select spock.repset_add_table('default', 'checked')");
+        n2.sql("create table checked (id int primary key check (id < 0))");
+        for node in [n1, n2] {
+            node.sql("create sequence counter");
+        }
+        n1.sql(
+            "begin; insert into checked values (1); select spock.repset_add_seq('default', 'counter', true); commit",
+        );
+        mesh.settle();
+        n2.reads(ACTIONS, logged);
+        let executed = "select count(*) from spock.exception_log where error_message = 'discard: statement executed'";
+        n2.reads(executed, if logging == "all" { "1" } else { "0" });
+        n2.comes_to_log("leaves out 1 of 3 changes of transaction");
+    }
+}
+
+#[test]
+fn tables_that_could_not_be_emptied_are_all_named() {
+    let mesh = mesh("transdiscard", "discard");
+    let n1 = mesh.node("n1");
+    for name in ["one", "other"] {
+        n1.sql(&format!("create table {name} (id int)"));
+        n1.sql(&format!("select spock.repset_add_table('default_insert_only', '{name}')"));
+    }
+    n1.sql("select spock.repset_alter('default_insert_only', replicate_truncate := true)").sql("truncate one, other");
+    mesh.settle();
+    mesh.node("n2").reads(
+        "select operation, table_schema, table_name from spock.exception_log",
+        "TRUNCATE||\"public\".\"one\", \"public\".\"other\"",
+    );
 }
