@@ -32,3 +32,9 @@ pub const KNOWS_FAILOVER_SLOTS: bool = false;
 /// # Safety
 /// None.
 pub unsafe fn set_slot_failover(_name: &CStr) {}
+
+/// C: member_can_set_role(member, role); 15 knows only membership, is_member_of_role.
+pub fn can_set_role(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up in the system caches, inside a transaction.
+    unsafe { pg_sys::member_can_set_role(member, role) }
+}

@@ -35,3 +35,9 @@ pub unsafe fn set_slot_failover(name: &CStr) {
     // SAFETY: the caller's promise.
     unsafe { pg_sys::ReplicationSlotAlter(name.as_ptr(), true) }
 }
+
+/// C: member_can_set_role(member, role); 15 knows only membership, is_member_of_role.
+pub fn can_set_role(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: a look-up in the system caches, inside a transaction.
+    unsafe { pg_sys::member_can_set_role(member, role) }
+}

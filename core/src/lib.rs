@@ -10,6 +10,7 @@
 pub mod backoff;
 pub mod change_log;
 pub mod copy;
+pub mod ddl;
 pub mod exceptions;
 pub mod expression;
 pub mod filter;
@@ -18,6 +19,7 @@ pub mod merge;
 pub mod names;
 pub mod options;
 pub mod progress;
+pub mod redact;
 pub mod sequence;
 pub mod sync;
 pub mod types;

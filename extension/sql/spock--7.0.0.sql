@@ -405,6 +405,19 @@ AS 'MODULE_PATHNAME', 'spock_show_repset_table_info' LANGUAGE c STABLE STRICT;
 CREATE FUNCTION spock.table_data_filtered(reltyp anyelement, relation regclass, repsets text[]) RETURNS SETOF anyelement
 AS 'MODULE_PATHNAME', 'spock_table_data_filtered' LANGUAGE c STABLE;
 
+-- Statements that define things -----------------------------------------------------------------------------------------
+
+CREATE FUNCTION spock.replicate_ddl(command text, replication_sets text[] DEFAULT '{ddl_sql}',
+    search_path text DEFAULT pg_catalog.current_setting('search_path'), role text DEFAULT CURRENT_USER) RETURNS boolean
+AS 'MODULE_PATHNAME', 'spock_replicate_ddl_command' LANGUAGE c VOLATILE STRICT;
+
+CREATE FUNCTION spock.replicate_ddl(command text[], replication_sets text[] DEFAULT '{ddl_sql}',
+    search_path text DEFAULT pg_catalog.current_setting('search_path'), role text DEFAULT CURRENT_USER) RETURNS SETOF boolean
+LANGUAGE sql VOLATILE STRICT AS $$
+    SELECT spock.replicate_ddl(c.command, $2, $3, $4) FROM pg_catalog.unnest($1) WITH ORDINALITY c (command, place)
+     ORDER BY c.place
+$$;
+
 CREATE VIEW spock.tables AS
     WITH set_tables AS (
         SELECT t.set_reloid::oid AS relid, s.set_name

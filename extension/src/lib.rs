@@ -11,6 +11,7 @@ mod apply;
 mod catalog;
 mod conflict;
 mod counters;
+mod ddl;
 mod error;
 mod output;
 mod pg;
@@ -42,6 +43,7 @@ pub extern "C-unwind" fn _PG_init() {
     if !pg::server::is_binary_upgrade() {
         pg::drop_hook::install(sql::dropped::before_drop);
         pg::readonly::install(settings::refuses_writes);
+        pg::utility::install(ddl::capture::watch);
     }
     worker::init();
 }

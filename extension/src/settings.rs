@@ -19,7 +19,10 @@ pub use operating::{
     resolutions_retention_days, stats_max_entries, sync_timeout_s,
 };
 
-pub use ddl::set_repair_mode;
+pub use ddl::{
+    allow_ddl_from_functions, deny_all_ddl, enable_ddl_replication, include_ddl_repset, queue_retention_s, quiet,
+    repair_mode, restores_structure, set_repair_mode,
+};
 pub use exceptions::{exception_behaviour, exception_logging, restart_delay_on_exception_ms};
 
 use pgrx::PgSqlErrorCode;

@@ -56,6 +56,13 @@ pub fn write(
     Ok(())
 }
 
+/// Writes the line of a statement that is about to run. `shown` has no password in it.
+pub fn write_statement(shown: &str, made: (Option<&str>, PgTime)) {
+    let time = time_text(made.1);
+    let line = Line { action: "DDL", origin: made.0, commit_ts: Some(&time), sql: Some(shown), ..Line::default() };
+    log_line(line.text());
+}
+
 /// The columns of a row that were sent, or those of them that `only` names by place.
 pub(super) fn texts(
     row: &Tuple<'_>,

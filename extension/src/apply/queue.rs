@@ -8,10 +8,12 @@
 
 use super::change_log::texts;
 use super::relmap::{Mapping, RemoteRelation};
-use crate::catalog::queue::message_texts;
+use crate::catalog::queue::{self, message_texts};
 use crate::error::Report;
+use crate::pg::error_context::StatementShown;
 use crate::sequences;
 use pgrx::PgSqlErrorCode;
+use spock_core::redact::without_passwords;
 use spock_core::sync::TableName;
 use spock_core::wire::row::Tuple;
 
@@ -23,6 +25,23 @@ pub struct Command {
     role: Option<String>,
     /// `message`, a JSON text.
     message: String,
+}
+
+/// SQL text to run.
+pub struct QueuedStatement {
+    /// One or more statements.
+    pub text: String,
+    /// As whom.
+    pub role: String,
+    /// It was captured, not given to `replicate_ddl`.
+    pub automatic: bool,
+}
+
+impl QueuedStatement {
+    /// As logs and records show it: without passwords.
+    pub fn shown(&self) -> StatementShown {
+        StatementShown { text: without_passwords(&self.text), role: self.role.clone() }
+    }
 }
 
 impl Command {
@@ -62,7 +81,23 @@ impl Command {
         Ok(Some(TableName { schema, table }))
     }
 
-    /// Carries it out.
+    /// The SQL text, when the message is one to run.
+    pub fn statement(&self) -> Result<Option<QueuedStatement>, Report> {
+        if !matches!(self.kind.as_str(), "Q" | "D") {
+            return Ok(None);
+        }
+        match (queue::sql_text(&self.message)?, &self.role) {
+            (Some(text), Some(role)) => {
+                Ok(Some(QueuedStatement { text, role: role.clone(), automatic: self.kind == "D" }))
+            }
+            _ => Err(Report::new(
+                PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION,
+                "the provider sent a queued statement that is no string, or without a role",
+            )),
+        }
+    }
+
+    /// Carries out a message that is no SQL text.
     pub fn run(&self) -> Result<(), Report> {
         match self.kind.as_str() {
             "S" => sequences::apply_value(&self.message),

@@ -12,7 +12,7 @@ use crate::catalog::topology::{Subscription, set_subscription_enabled};
 use crate::error::{OrRaise, Report};
 use crate::pg::attempt::{Caught, attempt};
 use crate::pg::conn::sqlstate_text;
-use crate::pg::error_context::Place;
+use crate::pg::error_context::{Place, StatementShown};
 use crate::pg::origin;
 use crate::pg::raise::{Level, log, log_line};
 use crate::pg::scope::Txn;
@@ -31,7 +31,7 @@ pub fn may_pass(code: PgSqlErrorCode) -> bool {
 /// Decides, and carries it out.
 pub fn react(subscription: &Subscription, stream: &Stream, caught: Caught) -> Exit {
     origin::clear_stamp();
-    let report = caught.report;
+    let report = with_statement(caught.report, &stream.place);
     let code = sqlstate_text(report.code);
     let place = &stream.place;
     if !place.streaming.get() || exceptions::may_pass(code) {
@@ -73,6 +73,18 @@ pub fn react(subscription: &Subscription, stream: &Stream, caught: Caught) -> Ex
             }
         },
     }
+}
+
+/// Says which queued statement failed, if one did.
+fn with_statement(mut report: Report, place: &Place) -> Report {
+    if let Some(StatementShown { text, role }) = place.statement.take() {
+        let said = format!("In a replicated statement of role \"{role}\": {text}");
+        report.detail = Some(match report.detail {
+            Some(detail) => format!("{detail}\n{said}"),
+            None => said,
+        });
+    }
+    report
 }
 
 /// Remembers that the transaction has failed once more.

@@ -16,7 +16,7 @@ mod exceptions;
 use super::Stream;
 use super::change_log;
 use super::clock;
-use super::queue::Command;
+use super::queue::{Command, QueuedStatement};
 use super::relmap::{Opened, RelMap, RemoteRelation};
 use super::rows::{Row, local_row};
 use super::tables::Tables;
@@ -25,6 +25,7 @@ use crate::catalog::topology::{self, LocalNode, Node, Subscription, lsn_text};
 use crate::conflict::Conflict;
 use crate::conflict::record::{Remote, RowTexts, Scene, record};
 use crate::counters::Counts;
+use crate::ddl::replay;
 use crate::error::{OrRaise, Report};
 use crate::pg::error_context::Place;
 use crate::pg::heap::{next_command, truncate};
@@ -368,7 +369,10 @@ impl<'s> Applier<'s> {
             RowKind::Delete => row.counts.deleted += 1,
         }
         let logging = settings::change_logging();
-        if logging != ChangeLogging::None && conflict.is_none_or(|conflict| conflict.outcome == Resolution::ApplyRemote)
+        // A queued statement is logged as what it is, and not with all of its text.
+        if logging != ChangeLogging::None
+            && !remote.is_queue()
+            && conflict.is_none_or(|conflict| conflict.outcome == Resolution::ApplyRemote)
         {
             let origin = current.origin_name.as_deref();
             change_log::write(logging, change, (origin, current.begin.committed_at), remote, row.mapping)?;
@@ -416,10 +420,32 @@ impl<'s> Applier<'s> {
             open.owner = None;
         }
         next_command();
-        match command.table_request()? {
-            Some(table) => self.tables.request(self.subscription, &table),
-            None => command.run(),
+        self.place.statement.replace(None);
+        match command.statement()? {
+            Some(statement) => self.replay(statement),
+            None => match command.table_request()? {
+                Some(table) => self.tables.request(self.subscription, &table),
+                None => command.run(),
+            },
         }
+    }
+
+    /// Runs SQL that the provider queued.
+    fn replay(&mut self, queued: QueuedStatement) -> Result<(), Report> {
+        // It may change tables that are open: rows that follow open them again.
+        self.relations.close_all();
+        self.place.set_subject(None);
+        self.place.action.set("QUEUED_SQL");
+        let shown = queued.shown();
+        if let Some(current) = &self.current
+            && settings::change_logging() != ChangeLogging::None
+        {
+            change_log::write_statement(&shown.text, (current.origin_name.as_deref(), current.begin.committed_at));
+        }
+        self.place.statement.replace(Some(shown));
+        replay::replay(&queued.text, &queued.role, queued.automatic)?;
+        self.place.statement.replace(None);
+        Ok(())
     }
 
     /// Whether an UPDATE moves a row between partitions that only we have.

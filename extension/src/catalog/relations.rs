@@ -153,6 +153,23 @@ pub fn blocked_schemas() -> Result<Vec<String>, Report> {
     select(sql, &[], |row| row.get(1))
 }
 
+/// Names of schemas whose statements stay on this node.
+pub fn local_only_schemas() -> Result<Vec<String>, Report> {
+    select("SELECT name::text FROM spock.reserved_object WHERE kind = 'schema' AND NOT replicate_ddl", &[], |row| {
+        row.get(1)
+    })
+}
+
+/// Whether a table has REPLICA IDENTITY FULL.
+pub fn identity_is_full(relation: u32) -> Result<bool, Report> {
+    let found = select_one(
+        "SELECT 1 FROM pg_catalog.pg_class WHERE oid = $1::oid AND relreplident = 'f'",
+        &[oid(relation)],
+        |_| Ok(()),
+    )?;
+    Ok(found.is_some())
+}
+
 /// A replication slot of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {

@@ -6,9 +6,11 @@
 //! 2. Once a relation of our own schema goes, the rest of that statement is not told: the extension is being dropped.
 //! 3. Hooks that others have installed before are called.
 
-use core::ffi::{CStr, c_char, c_int, c_void};
+use core::ffi::{CStr, c_int, c_void};
 use pgrx::{pg_guard, pg_sys};
 use std::cell::Cell;
+
+use super::touched::{self, Address};
 
 /// What becomes of that which depends on a dropped object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,28 +78,39 @@ const NO_STATEMENT: Statement = Statement { dependents: Dependents::Cascade, our
 thread_local! {
     static STATEMENT: Cell<Statement> = const { Cell::new(NO_STATEMENT) };
     static ON_DROP: Cell<Option<OnDrop>> = const { Cell::new(None) };
-    static NEXT_UTILITY: Cell<pg_sys::ProcessUtility_hook_type> = const { Cell::new(None) };
     static NEXT_ACCESS: Cell<pg_sys::object_access_hook_type> = const { Cell::new(None) };
 }
 
 /// Puts the outer statement back.
 ///
 /// On ERROR: still runs. It sets one cell of this process.
-struct Within(Statement);
+pub(super) struct Within(Option<Statement>);
 
-impl Drop for Within {
-    fn drop(&mut self) {
-        STATEMENT.set(self.0);
+impl Within {
+    /// Notes what `statement` says.
+    ///
+    /// # Safety
+    /// `statement` is the planned statement that the server is about to run.
+    pub(super) unsafe fn enter(statement: *mut pg_sys::PlannedStmt) -> Self {
+        // SAFETY: the caller's promise.
+        let dependents = unsafe { dependents_of(statement) };
+        Self(dependents.map(|dependents| STATEMENT.replace(Statement { dependents, ours_go: false })))
     }
 }
 
-/// Installs the hooks. Once, while the library is loaded.
+impl Drop for Within {
+    fn drop(&mut self) {
+        if let Some(outer) = self.0 {
+            STATEMENT.set(outer);
+        }
+    }
+}
+
+/// Installs the hook. Once, while the library is loaded.
 pub fn install(on_drop: OnDrop) {
     ON_DROP.set(Some(on_drop));
-    // SAFETY: hook variables are set while the postmaster loads libraries, before any other code of this process runs.
+    // SAFETY: a hook variable is set while the postmaster loads libraries, before any other code of this process runs.
     unsafe {
-        NEXT_UTILITY.set(pg_sys::ProcessUtility_hook);
-        pg_sys::ProcessUtility_hook = Some(process_utility);
         NEXT_ACCESS.set(pg_sys::object_access_hook);
         pg_sys::object_access_hook = Some(object_access);
     }
@@ -141,40 +154,6 @@ unsafe fn column_behaviour(commands: *mut pg_sys::List) -> Option<pg_sys::DropBe
 }
 
 #[pg_guard]
-#[expect(clippy::too_many_arguments, reason = "the server's signature")]
-unsafe extern "C-unwind" fn process_utility(
-    statement: *mut pg_sys::PlannedStmt,
-    query: *const c_char,
-    read_only_tree: bool,
-    context: pg_sys::ProcessUtilityContext::Type,
-    params: pg_sys::ParamListInfo,
-    environment: *mut pg_sys::QueryEnvironment,
-    receiver: *mut pg_sys::DestReceiver,
-    completion: *mut pg_sys::QueryCompletion,
-) {
-    // SAFETY: the arguments are passed on as they came; the next hook is a function pointer, so it gets a boundary.
-    unsafe {
-        let _within = dependents_of(statement)
-            .map(|dependents| Within(STATEMENT.replace(Statement { dependents, ours_go: false })));
-        match NEXT_UTILITY.get() {
-            Some(next) => pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                next(statement, query, read_only_tree, context, params, environment, receiver, completion);
-            }),
-            None => pg_sys::standard_ProcessUtility(
-                statement,
-                query,
-                read_only_tree,
-                context,
-                params,
-                environment,
-                receiver,
-                completion,
-            ),
-        }
-    }
-}
-
-#[pg_guard]
 unsafe extern "C-unwind" fn object_access(
     access: pg_sys::ObjectAccessType::Type,
     class: pg_sys::Oid,
@@ -182,23 +161,40 @@ unsafe extern "C-unwind" fn object_access(
     part: c_int,
     argument: *mut c_void,
 ) {
-    // SAFETY: as in `process_utility`; for OAT_DROP the argument is an ObjectAccessDrop.
+    // SAFETY: the arguments are passed on as they came; the next hook gets a boundary; for OAT_DROP the argument is an ObjectAccessDrop.
     unsafe {
         if let Some(next) = NEXT_ACCESS.get() {
             pg_sys::ffi::pg_guard_ffi_boundary(|| next(access, class, object, part, argument));
         }
-        if access == pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE {
-            // The one thing that a client can ask for without a statement is the call of a function.
-            super::readonly::impose();
+        let address = Address { class, object, part };
+        match access {
+            pg_sys::ObjectAccessType::OAT_POST_CREATE => {
+                if !(*argument.cast::<pg_sys::ObjectAccessPostCreate>()).is_internal {
+                    touched::note(address);
+                }
+                return;
+            }
+            pg_sys::ObjectAccessType::OAT_POST_ALTER => {
+                if !(*argument.cast::<pg_sys::ObjectAccessPostAlter>()).is_internal {
+                    touched::note(address);
+                }
+                return;
+            }
+            pg_sys::ObjectAccessType::OAT_FUNCTION_EXECUTE => {
+                // The one thing that a client can ask for without a statement is the call of a function.
+                super::readonly::impose();
+                return;
+            }
+            pg_sys::ObjectAccessType::OAT_DROP => {}
+            _ => return,
         }
-        if access != pg_sys::ObjectAccessType::OAT_DROP {
+        let flags = (*argument.cast::<pg_sys::ObjectAccessDrop>()).dropflags;
+        if flags & pg_sys::PERFORM_DELETION_INTERNAL as c_int != 0 {
             return;
         }
+        touched::note_drop(address);
         let Some(class) = Class::of(class) else { return };
-        let flags = (*argument.cast::<pg_sys::ObjectAccessDrop>()).dropflags;
-        if flags & pg_sys::PERFORM_DELETION_INTERNAL as c_int == 0 {
-            object_goes(Dropped { class, object: object.to_u32(), part });
-        }
+        object_goes(Dropped { class, object: object.to_u32(), part });
     }
 }
 

@@ -19,6 +19,15 @@ pub struct Subject {
     pub columns: Vec<String>,
 }
 
+/// A queued statement as logs and records show it: without passwords.
+#[derive(Debug, Clone)]
+pub struct StatementShown {
+    /// The text.
+    pub text: String,
+    /// As whom it runs.
+    pub role: String,
+}
+
 /// Where the worker is in the stream. Shown as `while applying UPDATE to "public"."acct", transaction 771 …`.
 #[derive(Debug, Default)]
 pub struct Place {
@@ -26,6 +35,8 @@ pub struct Place {
     pub action: Cell<&'static str>,
     /// Remote relation of the message.
     subject: RefCell<Option<Rc<Subject>>>,
+    /// The queued statement that runs.
+    pub statement: RefCell<Option<StatementShown>>,
     /// Wire position of the column whose value is being read.
     pub column: Cell<Option<u16>>,
     /// Name of the provider.

@@ -16,6 +16,8 @@ pub enum Level {
     Trace,
     /// Server log; administrators are interested.
     Log,
+    /// Client, whatever it asked for.
+    Info,
     /// Client.
     Notice,
     /// Client and server log: something is wrong but work goes on.
@@ -30,6 +32,7 @@ impl Level {
             Self::Trace if settings::log_verbosity() >= LogVerbosity::Debug2 => pg_sys::LOG,
             Self::Trace => pg_sys::DEBUG2,
             Self::Log => pg_sys::LOG,
+            Self::Info => pg_sys::INFO,
             Self::Notice => pg_sys::NOTICE,
             Self::Warning => pg_sys::WARNING,
         }) as c_int

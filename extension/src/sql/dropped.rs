@@ -10,6 +10,7 @@ use crate::error::{OrRaise as _, Report};
 use crate::pg::authority::fires_replica_triggers;
 use crate::pg::drop_hook::{Class, Dependents, Dropped};
 use crate::pg::raise::{Level, log};
+use crate::settings;
 
 /// Called before an object goes. Raises 2BP01 when a membership needs it and the statement did not say CASCADE.
 pub fn before_drop(dropped: Dropped, dependents: Dependents) {
@@ -26,8 +27,9 @@ fn check(dropped: Dropped, dependents: Dependents) -> Result<(), Report> {
     if let Some(relation) = &relation {
         needing.extend(unrecorded(relation, &needing)?);
     }
-    // What was decided on another node is carried out here.
-    if dependents == Dependents::Restrict && !fires_replica_triggers() && !needing.is_empty() {
+    // What was decided on another node is carried out here; where statements replicate, memberships follow the tables.
+    let follows = fires_replica_triggers() || settings::enable_ddl_replication();
+    if dependents == Dependents::Restrict && !follows && !needing.is_empty() {
         return Err(refusal(dropped, &needing)?);
     }
     for dependent in needing {

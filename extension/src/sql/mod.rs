@@ -17,6 +17,7 @@ mod options;
 mod partition;
 mod pause;
 mod provider;
+mod replicate;
 mod repset;
 mod resync;
 mod sequence;
@@ -83,6 +84,7 @@ crate::sql_functions! {
     spockro_terminate_active_transactions => maintenance::terminate_active_transactions,
     spock_cleanup_resolutions_sql => maintenance::cleanup_resolutions,
     spock_create_sync_event => marker::sync_event,
+    spock_replicate_ddl_command => replicate::command,
     spock_repair_mode => marker::set_repair_mode,
     spock_adopt_progress => former::adopt_progress,
     spock_xact_commit_timestamp_origin => former::commit_timestamp_origin,

@@ -22,6 +22,7 @@ use crate::sequences;
 use crate::settings;
 use crate::sync;
 use crate::worker::keeper::{Keeper, Wanted};
+use crate::worker::prune::Pruning;
 use crate::worker::registry::{self, Ended, Role, Ticket, WorkerStatus};
 use crate::worker::updater;
 use pgrx::PgSqlErrorCode;
@@ -81,6 +82,7 @@ fn run(database: u32) -> Result<(), Report> {
     let mut sync_keeper = Keeper::new(Role::Sync, usize::MAX);
     let mut sequence_pass_due = Instant::now();
     let mut clean_up_due = Instant::now();
+    let mut pruning = Pruning::default();
     loop {
         latch::reload_if_asked();
         let read = match attempt(|| read_wishes(database)) {
@@ -119,6 +121,7 @@ fn run(database: u32) -> Result<(), Report> {
         let pause = pause.min(keep_sync_workers(&mut sync_keeper, database, &wishes, longest));
         if sequence_pass_due <= Instant::now() {
             sequence_pass_due = Instant::now() + pass_over_sequences();
+            prune(&mut pruning);
         }
         if clean_up_due <= Instant::now() {
             clean_up_due = Instant::now() + CLEAN_UP_INTERVAL;
@@ -183,6 +186,22 @@ fn clean_up() {
         Ok(Ok(0)) => {}
         Ok(Ok(count)) => raise::log_line(format!("{count} conflicts older than {days} days were deleted")),
         Ok(Err(report)) => raise::log(Level::Warning, &report),
+        Err(caught) => raise::log(Level::Warning, &caught.report),
+    }
+}
+
+/// Removes rows of the queue that nobody needs any more.
+fn prune(pruning: &mut Pruning) {
+    let pruned = attempt(|| {
+        let txn = Txn::begin();
+        pruning.pass()?;
+        txn.commit();
+        Ok(())
+    });
+    match pruned {
+        Ok(Ok(())) => {}
+        Ok(Err(report)) => raise::log(Level::Warning, &report),
+        Err(caught) if caught.report.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {}
         Err(caught) => raise::log(Level::Warning, &caught.report),
     }
 }

@@ -23,6 +23,7 @@ pub mod manager;
 pub mod pause;
 pub mod progress;
 pub mod progress_file;
+mod prune;
 pub mod registry;
 pub mod supervisor;
 pub mod updater;

@@ -29,6 +29,7 @@ macro_rules! scripts {
 
 scripts! {
     connection_options
+    ddl
     dependency
     install
     membership

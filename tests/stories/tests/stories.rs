@@ -8,6 +8,7 @@ mod conflicts;
 mod contract;
 mod counters;
 mod crash;
+mod ddl;
 mod dump;
 mod errors;
 mod exceptions;

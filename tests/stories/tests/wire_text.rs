@@ -16,21 +16,16 @@ const OF_THE_SERVER: [&str; 9] = [
     "binary.binary_pg_version",
 ];
 
-/// The lines of a stream. `wanted` says which of its units (transactions, and messages outside of one) to take.
-pub fn describe(messages: &[Vec<u8>], wanted: &[bool]) -> Vec<String> {
+/// The lines of a stream of so many units: transactions, and messages outside of one.
+pub fn describe(messages: &[Vec<u8>], units: usize) -> Vec<String> {
     let mut stream = Stream { version: 4, relations: Vec::new(), begun: None };
     let mut lines = Vec::new();
-    let mut units = 0;
+    let mut found = 0;
     for message in messages {
-        let starts_unit = stream.begun.is_none() && !is_startup(message);
-        let unit = if starts_unit { units } else { usize::max(units, 1) - 1 };
-        units += usize::from(starts_unit);
-        let taken = is_startup(message) || *wanted.get(unit).unwrap_or(&true);
-        if let Some(line) = stream.line(message, taken) {
-            lines.push(line);
-        }
+        found += usize::from(stream.begun.is_none() && !is_startup(message));
+        lines.push(stream.line(message));
     }
-    assert_eq!(units, wanted.len(), "units of the stream");
+    assert_eq!(found, units, "units of the stream");
     lines
 }
 
@@ -41,17 +36,17 @@ fn is_startup(message: &[u8]) -> bool {
 
 struct Stream {
     version: u32,
-    /// Relation ids in the order of their first use in a taken unit.
+    /// Relation ids in the order of their first use.
     relations: Vec<u32>,
     /// Position and time of the open transaction's BEGIN.
     begun: Option<(u64, u64)>,
 }
 
 impl Stream {
-    fn line(&mut self, message: &[u8], taken: bool) -> Option<String> {
+    fn line(&mut self, message: &[u8]) -> String {
         let mut reader = Reader { rest: message };
         if is_startup(message) {
-            return Some(self.startup(&mut reader));
+            return self.startup(&mut reader);
         }
         if self.version >= 5 {
             reader.u64();
@@ -60,7 +55,6 @@ impl Stream {
         let line = match tag {
             b'B' => self.begin(&mut reader),
             b'C' => self.commit(&mut reader),
-            _ if !taken => return None,
             b'O' => origin(&mut reader),
             b'L' => format!("ORDER flags {} after {}", reader.u8(), reader.u64()),
             b'R' => self.relation(&mut reader),
@@ -72,7 +66,7 @@ impl Stream {
             other => panic!("unknown message {:?}", char::from(other)),
         };
         assert!(reader.rest.is_empty(), "{line}: {} bytes left over", reader.rest.len());
-        taken.then_some(line)
+        line
     }
 
     fn startup(&mut self, reader: &mut Reader<'_>) -> String {
@@ -231,10 +225,10 @@ impl<'a> Reader<'a> {
 }
 
 #[test]
-fn units_that_are_not_wanted_leave_no_line() {
+fn every_message_is_a_line_and_units_are_counted() {
     let begin = |lsn: u8| [b"B\0".as_slice(), &[0, 0, 0, 0, 0, 0, 0, lsn], &[9; 8], &[0, 0, 0, 1]].concat();
     let commit = |lsn: u8| [b"C\0".as_slice(), &[0, 0, 0, 0, 0, 0, 0, lsn], &[1; 8], &[9; 8], &[1; 8]].concat();
     let stream = [begin(1), commit(1), begin(2), b"L\0\0\0\0\0\0\0\0\0".to_vec(), commit(2)];
-    assert_eq!(describe(&stream, &[true, false]), ["BEGIN flags 0", "COMMIT flags 0"]);
-    assert_eq!(describe(&stream, &[false, true]), ["BEGIN flags 0", "ORDER flags 0 after 0", "COMMIT flags 0"]);
+    let lines = ["BEGIN flags 0", "COMMIT flags 0", "BEGIN flags 0", "ORDER flags 0 after 0", "COMMIT flags 0"];
+    assert_eq!(describe(&stream, 2), lines);
 }

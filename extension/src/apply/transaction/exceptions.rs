@@ -12,6 +12,7 @@ use super::super::exception_log::{self, Found};
 use super::{Applier, Change, out_of_order};
 use crate::apply::queue::Command;
 use crate::apply::recover::say_disabled;
+use crate::apply::relmap::RemoteRelation;
 use crate::catalog::exceptions::{Entry, RemoteTransaction, insert, record_disable};
 use crate::catalog::topology::set_subscription_enabled;
 use crate::error::{OrRaise, Report};
@@ -305,6 +306,10 @@ impl Applier<'_> {
             return self.record(&Entry { operation: "TRUNCATE", table: Some((&schema, &table)), ..entry });
         };
         let (schema, table) = self.relations.remote(change.id).map(|remote| remote.names()).unwrap_or_default();
+        // A queued statement is recorded as what it is, and not with all of its text.
+        if self.relations.remote(change.id).is_ok_and(RemoteRelation::is_queue) {
+            return self.record(&Entry { operation, table: Some((&schema, &table)), ..entry });
+        }
         let old = exception_log::tuple(&mut self.relations, change.id, change.old).map_err(counts).unwrap_or_default();
         let new = exception_log::tuple(&mut self.relations, change.id, change.new).map_err(counts).unwrap_or_default();
         let found = what.found.as_ref();
@@ -332,7 +337,8 @@ impl Applier<'_> {
     }
 
     fn write_command(&self, command: &Command, number: u32, message: &str) -> Result<(), Report> {
-        let (statement, user) = (Some(command.message()), command.role());
+        let queued = command.statement()?.map(|queued| queued.shown().text);
+        let (statement, user) = (queued.as_deref().or(Some(command.message())), command.role());
         let entry = Entry { counter: number, operation: "DDL", statement, user, message, ..Entry::default() };
         self.record(&entry)
     }
