@@ -4,3 +4,4 @@ pub mod decoding;
 pub mod executor;
 pub mod process;
 pub mod server;
+pub mod statistics;

@@ -504,6 +504,15 @@ CREATE VIEW spock.channel_summary_stats AS
       FROM spock.channel_table_stats
      GROUP BY subid, sub_name;
 
+CREATE FUNCTION spock.get_subscription_stats(subid oid, OUT subid oid, OUT confl_insert_exists bigint,
+    OUT confl_update_origin_differs bigint, OUT confl_update_exists bigint, OUT confl_update_missing bigint,
+    OUT confl_delete_origin_differs bigint, OUT confl_delete_missing bigint, OUT confl_delete_exists bigint,
+    OUT stats_reset timestamptz) RETURNS record
+AS 'MODULE_PATHNAME', 'spock_get_subscription_stats' LANGUAGE c STABLE;
+
+CREATE FUNCTION spock.reset_subscription_stats(subid oid DEFAULT NULL) RETURNS void
+AS 'MODULE_PATHNAME', 'spock_reset_subscription_stats' LANGUAGE c VOLATILE;
+
 CREATE FUNCTION spock.xact_commit_timestamp_origin(xid xid, OUT "timestamp" timestamptz, OUT roident oid) RETURNS record
 LANGUAGE sql VOLATILE STRICT AS $$
     SELECT o."timestamp", o.roident FROM pg_catalog.pg_xact_commit_timestamp_origin(xid) o

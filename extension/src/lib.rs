@@ -40,6 +40,7 @@ pub extern "C-unwind" fn _PG_init() {
     settings::define();
     pg::security_label::register();
     pg::progress_wal::register();
+    pg::statistics::register();
     if !pg::server::is_binary_upgrade() {
         pg::drop_hook::install(sql::dropped::before_drop);
         pg::readonly::install(settings::refuses_writes);

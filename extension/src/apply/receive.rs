@@ -25,7 +25,7 @@ use crate::worker::registry::{self, WorkerStatus};
 use pgrx::PgSqlErrorCode;
 use spock_core::progress::{Positions, Progress};
 use spock_core::sync::SyncState;
-use spock_core::types::{Lsn, PgTime};
+use spock_core::types::{Lsn, PgTime, SubId};
 use spock_core::wire::frame::{Frame, StandbyStatus};
 use spock_core::wire::{Envelope, Message, ProtocolVersion};
 use std::rc::Rc;
@@ -57,6 +57,7 @@ struct Receiver<'s> {
     whole: bool,
     origin: &'s crate::pg::origin::Session,
     group: ProgressKey,
+    subscription: SubId,
     tally: Tally,
     place: Rc<Place>,
     /// The subscription was disabled with the transaction that just ended.
@@ -115,6 +116,7 @@ impl<'s> Receiver<'s> {
             unsettled: None,
             whole,
             origin,
+            subscription: subscription.id,
             tally: Tally::new(subscription.id.get()),
             group: ProgressKey {
                 database: process::own_database(),
@@ -127,6 +129,8 @@ impl<'s> Receiver<'s> {
     }
 
     fn begin(&mut self) {
+        // Whatever an earlier stream of this process was doing is rolled back.
+        pause::ended();
         self.place.streaming.set(true);
         // Asks for a keepalive, so that lag figures are fresh on an idle provider.
         self.feedback(true, true);
@@ -342,6 +346,7 @@ impl<'s> Receiver<'s> {
             self.tally.count(table.get(), &counts);
         }
         self.tally.publish();
+        self.applier.conflicts().publish(self.subscription);
         self.look_at_tables();
         between_transactions();
     }

@@ -9,6 +9,7 @@
 use super::{Exit, Stream};
 use crate::catalog::exceptions::{RemoteTransaction, record_disable};
 use crate::catalog::topology::{Subscription, set_subscription_enabled};
+use crate::conflict::statistics::Counted;
 use crate::error::{OrRaise, Report};
 use crate::pg::attempt::{Caught, attempt};
 use crate::pg::conn::sqlstate_text;
@@ -21,6 +22,7 @@ use crate::worker::failure::Failure;
 use crate::worker::registry;
 use pgrx::PgSqlErrorCode;
 use spock_core::exceptions::{self, Mode, Next};
+use spock_core::merge::ConflictType;
 use spock_core::types::{Lsn, NodeId, PgTime};
 
 /// Whether an error of that code may pass by itself.
@@ -36,6 +38,11 @@ pub fn react(subscription: &Subscription, stream: &Stream, caught: Caught) -> Ex
     let place = &stream.place;
     if !place.streaming.get() || exceptions::may_pass(code) {
         return Exit::Retry(report);
+    }
+    if report.code == PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION && place.action.get() == "UPDATE" {
+        let mut counted = Counted::default();
+        counted.one(ConflictType::UpdateExists);
+        counted.publish(subscription.id);
     }
     let text = exceptions::error_text(code, &report.message);
     let mode = settings::exception_behaviour();

@@ -24,6 +24,7 @@ use super::version::Versions;
 use crate::catalog::topology::{self, LocalNode, Node, Subscription, lsn_text};
 use crate::conflict::Conflict;
 use crate::conflict::record::{Remote, RowTexts, Scene, record};
+use crate::conflict::statistics::Counted;
 use crate::counters::Counts;
 use crate::ddl::replay;
 use crate::error::{OrRaise, Report};
@@ -139,6 +140,8 @@ pub struct Applier<'s> {
     tables: Tables,
     /// Rows of the last transaction, by local table.
     counted: Vec<(TableId, Counts)>,
+    /// Conflicts that were reported since somebody asked.
+    conflicts: Counted,
 }
 
 impl<'s> Applier<'s> {
@@ -166,6 +169,7 @@ impl<'s> Applier<'s> {
             skip_lsn: subscription.skip_lsn.filter(|_| whole),
             tables: if whole { Tables::load(subscription) } else { Tables::none() },
             counted: Vec::new(),
+            conflicts: Counted::default(),
         }
     }
 
@@ -185,6 +189,11 @@ impl<'s> Applier<'s> {
         let copied =
             !self.tables.is_empty() && self.tables.leaves_out(self.relations.remote(id)?, current.begin.commit_lsn);
         Ok(current.ignored || copied)
+    }
+
+    /// Conflicts of the last transaction, to be published.
+    pub fn conflicts(&mut self) -> &mut Counted {
+        &mut self.conflicts
     }
 
     /// Whether a remote transaction has begun and not ended.
@@ -399,6 +408,7 @@ impl<'s> Applier<'s> {
         };
         if record(&conflict, &scene, &facts)? {
             counts.conflicts += 1;
+            self.conflicts.one(conflict.kind);
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Conflicts as they are recorded and counted. Who wins is decided by `spock_core::merge`.
 
 pub mod record;
+pub mod statistics;
 
 use crate::apply::version::LocalVersion;
 use spock_core::merge::{ConflictType, Resolution};

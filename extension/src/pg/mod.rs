@@ -49,6 +49,7 @@ pub mod server;
 pub mod session;
 pub mod shmem;
 pub mod slot;
+pub mod statistics;
 pub mod touched;
 pub mod tuple;
 pub mod types;

@@ -83,6 +83,8 @@ crate::sql_functions! {
     spock_get_lsn_from_commit_ts => slots::lsn_at,
     spockro_terminate_active_transactions => maintenance::terminate_active_transactions,
     spock_cleanup_resolutions_sql => maintenance::cleanup_resolutions,
+    spock_get_subscription_stats => status::subscription_stats,
+    spock_reset_subscription_stats => status::reset_subscription_stats,
     spock_create_sync_event => marker::sync_event,
     spock_replicate_ddl_command => replicate::command,
     spock_repair_mode => marker::set_repair_mode,

@@ -2,15 +2,18 @@
 
 use pgrx::PgSqlErrorCode;
 use spock_core::sync::{SyncState, TableName};
+use spock_core::types::SubId;
 use std::time::{Duration, Instant};
 
 use super::{null_argument, required_name, subscription};
 use crate::catalog::sync::SyncRow;
 use crate::catalog::topology::{self, Subscription};
 use crate::catalog::{relations, sync};
+use crate::conflict::statistics;
 use crate::counters;
 use crate::error::Report;
 use crate::pg::function::{Answer, Call, Value};
+use crate::pg::statistics::Totals;
 use crate::pg::{authority, latch, server};
 use crate::settings;
 use crate::worker::progress;
@@ -227,5 +230,36 @@ pub fn channel_stats(_: &Call) -> Result<Answer, Report> {
 pub fn reset_channel_stats(_: &Call) -> Result<Answer, Report> {
     authority::require_administrator("reset the counters")?;
     counters::reset(server::database_oid());
+    Ok(Answer::Void)
+}
+
+/// `get_subscription_stats(subid)`: conflicts of a subscription by kind.
+pub fn subscription_stats(call: &Call) -> Result<Answer, Report> {
+    let given = call.oid(0).ok_or_else(|| null_argument("the subscription's id"))?;
+    let totals = SubId::new(given).map_or_else(Totals::default, statistics::totals);
+    let mut row = vec![Value::Oid(given)];
+    row.extend(totals.counts.map(|count| Value::BigInt(count.cast_signed())));
+    row.push(Value::time(totals.reset_at));
+    Ok(Answer::Record(row))
+}
+
+/// `reset_subscription_stats(subid)`: of one subscription, or of all of this database.
+pub fn reset_subscription_stats(call: &Call) -> Result<Answer, Report> {
+    authority::require_administrator("reset the counters")?;
+    match call.oid(0).map(SubId::new) {
+        Some(Some(sub)) => statistics::reset(sub),
+        Some(None) => {
+            return Err(Report::new(
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                "0 is not the id of a subscription",
+            )
+            .hint("Leave it out to reset the counters of all subscriptions."));
+        }
+        None => {
+            for sub in topology::subscriptions_of(topology::require_local_node()?.node.id)? {
+                statistics::reset(sub.id);
+            }
+        }
+    }
     Ok(Answer::Void)
 }

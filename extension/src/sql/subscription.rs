@@ -17,6 +17,7 @@ use super::provider::{self, Provider, ProviderSession};
 use super::{null_argument, required_name};
 use crate::catalog::sync;
 use crate::catalog::topology::{self, Dsn, LocalNode, NewSubscription, Subscription};
+use crate::conflict::statistics;
 use crate::error::Report;
 use crate::pg::authority::{refuse_in_transaction_block, require_administrator};
 use crate::pg::before_commit::before_commit;
@@ -319,6 +320,7 @@ pub fn drop(call: &Call) -> Result<Answer, Report> {
     };
     let leftovers = finish::leftovers(&subscription)?;
     topology::delete_subscription(subscription.id)?;
+    statistics::drop_at_commit(subscription.id);
     signal_at_commit(Change::Restart(subscription.id));
     if topology::subscriptions_with(subscription.origin.id)?.is_empty() {
         topology::delete_node(subscription.origin.id)?;

@@ -43,6 +43,7 @@ pub fn init() {
     registry::reserve();
     progress::reserve();
     crate::counters::reserve();
+    crate::conflict::statistics::reserve();
     pause::reserve();
     WorkerSpec {
         name: "spock supervisor",

@@ -130,10 +130,14 @@ fn is_held() -> bool {
     held
 }
 
-/// Apply workers of this database: place in the registry and process.
+/// Workers of this database that apply transactions: place in the registry and process.
 fn workers() -> impl Iterator<Item = (usize, i32)> {
-    let records = registry::records(Role::Apply, Some(process::own_database()));
-    records.into_iter().filter(|record| record.pid != 0).map(|record| (record.index, record.pid))
+    let of = |role| registry::records(role, Some(process::own_database()));
+    of(Role::Apply)
+        .into_iter()
+        .chain(of(Role::Sync))
+        .filter(|record| record.pid != 0)
+        .map(|record| (record.index, record.pid))
 }
 
 fn applying() -> usize {

@@ -5,6 +5,7 @@
 //!    when its topology changes; never one per round.
 //! 2. It is connected to no database and reads only `pg_database`.
 
+use crate::conflict::statistics;
 use crate::pg::attempt::attempt;
 use crate::pg::latch;
 use crate::pg::process;
@@ -87,6 +88,7 @@ fn save_progress() {
     if let Err(error) = progress_file::save(&progress::snapshot()) {
         raise::warn(format!("could not write spock/resource.dat: {error}"));
     }
+    statistics::save();
 }
 
 fn connectable() -> Vec<u32> {

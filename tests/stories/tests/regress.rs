@@ -45,5 +45,6 @@ scripts! {
     settings
     slots
     subscription
+    subscription_stats
     table_data
 }

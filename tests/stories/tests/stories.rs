@@ -26,6 +26,7 @@ mod removal;
 mod requirements;
 mod sequences;
 mod sets;
+mod statistics;
 mod sync;
 mod two_way;
 mod upgrade;
