@@ -39,17 +39,18 @@ pub fn react(subscription: &Subscription, stream: &Stream, caught: Caught) -> Ex
     if !place.streaming.get() || exceptions::may_pass(code) {
         return Exit::Retry(report);
     }
-    if report.code == PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION && place.action.get() == "UPDATE" {
-        let mut counted = Counted::default();
-        counted.one(ConflictType::UpdateExists);
-        counted.publish(subscription.id);
-    }
     let text = exceptions::error_text(code, &report.message);
     let mode = settings::exception_behaviour();
     let next = match Lsn::new(place.commit_lsn.get()) {
         Some(_) if stream.recording.get() => exceptions::after_log_failure(mode),
         Some(commit_lsn) => {
             let failure = count(stream, commit_lsn, &text);
+            let updating = place.action.get() == "UPDATE" && report.code == PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION;
+            if updating && failure.failures.count == 1 {
+                let mut counted = Counted::default();
+                counted.one(ConflictType::UpdateExists);
+                counted.publish(subscription.id);
+            }
             let next = exceptions::after(mode, settings::exception_logging(), stream.treatment.get(), failure.failures);
             if next == Next::Again {
                 log_line(format!(
