@@ -82,7 +82,7 @@ pub enum Statement {
     Subscription,
     /// Databases.
     Database,
-    /// ALTER SYSTEM; this extension.
+    /// ALTER SYSTEM
     System,
     /// CREATE TABLESPACE, DROP TABLESPACE
     Tablespace,

@@ -35,6 +35,10 @@ pub fn watch(utility: &Utility) -> Option<After> {
     if settings::deny_all_ddl() {
         denied(&utility.tag()).raise();
     }
+    // Each node brings its own objects up to date. Before that, catalogs may be missing that are read below.
+    if utility.is_about_us() {
+        return None;
+    }
     let hidden = settings::repair_mode() || settings::restores_structure();
     let gate = Gate {
         enabled: settings::enable_ddl_replication(),

@@ -107,13 +107,6 @@ unsafe fn resolve_list(names: *mut pg_sys::List, skipped: usize) -> Option<u32> 
     }
 }
 
-/// # Safety
-/// `extension` is null or a NUL-terminated string.
-unsafe fn is_ours(extension: *const core::ffi::c_char) -> bool {
-    // SAFETY: the caller's promise.
-    unsafe { owned(extension) }.is_some_and(|name| name == "spock")
-}
-
 /// How many of a name's parts come after the relation, where the named object is a relation or a part of one.
 fn parts_behind(kind: pg_sys::ObjectType::Type) -> Option<usize> {
     use pg_sys::ObjectType as O;
@@ -175,6 +168,29 @@ impl Utility {
         }
     }
 
+    /// Whether it makes, updates or drops this extension.
+    pub fn is_about_us(&self) -> bool {
+        let node = self.node();
+        let ours = |name: Option<String>| name.is_some_and(|name| name == "spock");
+        // SAFETY: a node is of the type that its tag says; names of extensions are String nodes.
+        unsafe {
+            match tag(node) {
+                pg_sys::NodeTag::T_CreateExtensionStmt => {
+                    ours(owned((*node.cast::<pg_sys::CreateExtensionStmt>()).extname))
+                }
+                pg_sys::NodeTag::T_AlterExtensionStmt => {
+                    ours(owned((*node.cast::<pg_sys::AlterExtensionStmt>()).extname))
+                }
+                pg_sys::NodeTag::T_DropStmt => {
+                    let statement = node.cast::<pg_sys::DropStmt>();
+                    (*statement).removeType == pg_sys::ObjectType::OBJECT_EXTENSION
+                        && elements((*statement).objects).any(|name| ours(string(name.cast())))
+                }
+                _ => false,
+            }
+        }
+    }
+
     /// Its kind.
     pub fn statement(&self) -> Statement {
         use pg_sys::NodeTag as T;
@@ -204,13 +220,6 @@ impl Utility {
                 | T::T_AlterDatabaseSetStmt
                 | T::T_AlterDatabaseRefreshCollStmt => Statement::Database,
                 T::T_AlterSystemStmt => Statement::System,
-                // Each node brings its own objects up to date.
-                T::T_CreateExtensionStmt if is_ours((*node.cast::<pg_sys::CreateExtensionStmt>()).extname) => {
-                    Statement::System
-                }
-                T::T_AlterExtensionStmt if is_ours((*node.cast::<pg_sys::AlterExtensionStmt>()).extname) => {
-                    Statement::System
-                }
                 T::T_CreateTableSpaceStmt | T::T_DropTableSpaceStmt => Statement::Tablespace,
                 T::T_AlterTableSpaceOptionsStmt => Statement::TablespaceChange,
                 T::T_RenameStmt => of((*node.cast::<pg_sys::RenameStmt>()).renameType),

@@ -139,7 +139,9 @@ impl Workspace {
         fs::write(&state, state_script(subscription, from, to)).map_err(|error| unusable(&state, error))?;
         let application_name = names::application_name(&subscription.name, Some("copy"));
         let (target, password) = for_program(&subscription.target_if.dsn, &application_name)?;
-        let arguments = ["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f"].map(OsString::from).into_iter();
+        // What comes from a provider is not sent to subscribers, nor put into replication sets here.
+        let quiet = "SET spock.subscription_schema_restore = on";
+        let arguments = ["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-c", quiet, "-f"].map(OsString::from).into_iter();
         let files = [script.clone().into(), "-f".into(), state.clone().into(), "-d".into(), target.into()];
         let environment = password.as_deref().map(|password| ("PGPASSWORD", password)).into_iter().collect();
         let run =

@@ -50,6 +50,7 @@ pub fn main(argument: u64) {
     process::connect_to_database(database);
     process::pin_setting(c"application_name", &format!("spock manager {database}"));
     process::pin_setting(c"search_path", "");
+    process::pin_setting(c"default_transaction_read_only", "off");
     process::pin_setting(c"lock_timeout", LOCK_WAIT_MAX);
     match attempt(|| run(database)) {
         Ok(Ok(())) => {

@@ -1,21 +1,27 @@
 //! Statements that define things travel: given to `replicate_ddl`, or captured by themselves.
 
 use spock_mesh::Mesh;
-use spock_mesh::mesh::MeshOptions;
+use spock_mesh::mesh::{MeshOptions, Stage};
 
 const STATUS: &str = "select status from spock.sub_show_status('sub_n1_n2')";
 const COLUMNS: &str = "select string_agg(attname || ' ' || atttypid::regtype, ', ' order by attnum) from pg_attribute
     where attrelid = 't'::regclass and attnum > 0 and not attisdropped";
 
 fn with_settings<const N: usize>(names: [&str; N], settings: &[(&str, &str)]) -> Mesh {
-    let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let names = names.iter().map(|name| (*name).to_owned()).collect();
-    Mesh::with(&MeshOptions { names, settings, ..MeshOptions::default() })
+    made_to(Stage::Joined, names, settings)
 }
 
-/// Nodes on which statements are captured, and tables put into sets.
+fn made_to<const N: usize>(stage: Stage, names: [&str; N], settings: &[(&str, &str)]) -> Mesh {
+    let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    Mesh::with(&MeshOptions { names, settings, stage, ..MeshOptions::default() })
+}
+
+/// Statements are captured, and tables put into sets.
+const AUTOMATIC: [(&str, &str); 2] = [("spock.enable_ddl_replication", "on"), ("spock.include_ddl_repset", "on")];
+
 fn automatic<const N: usize>(names: [&str; N]) -> Mesh {
-    with_settings(names, &[("spock.enable_ddl_replication", "on"), ("spock.include_ddl_repset", "on")])
+    with_settings(names, &AUTOMATIC)
 }
 
 fn sets_of(table: &str) -> String {
@@ -52,14 +58,18 @@ fn several_commands_run_in_their_order() {
     let mesh = Mesh::of(["n1", "n2"]);
     mesh.node("n1").reads(
         "select spock.replicate_ddl(array['create table t (id int primary key)', 'create view v as select id from t',
-            'create index on t (id)', 'grant select on t to public', 'create extension pg_trgm'])",
-        "t\nt\nt\nt\nt",
+            'create index on t (id)', 'grant select on t to public', 'create extension pg_trgm',
+            'create materialized view m as select id from t', 'refresh materialized view m', 'cluster t using t_pkey',
+            'create type mood as enum (''ok'')', 'alter type mood add value ''fine'''])",
+        "t\nt\nt\nt\nt\nt\nt\nt\nt\nt",
     );
     mesh.settle();
     mesh.every_node_reads("select count(*) from v", "0");
     mesh.every_node_reads("select has_table_privilege('pg_monitor', 't', 'select')", "t");
     mesh.every_node_reads("select count(*) from pg_index where indrelid = 't'::regclass", "2");
     mesh.every_node_reads("select count(*) from pg_extension where extname = 'pg_trgm'", "1");
+    mesh.every_node_reads("select count(*) from m", "0");
+    mesh.every_node_reads("select enum_range(null::mood)", "{ok,fine}");
 }
 
 #[test]
@@ -280,6 +290,43 @@ fn a_session_that_restores_a_structure_is_left_alone() {
     mesh.settle();
     n1.reads(&sets_of("t"), "").reads("select count(*) from spock.queue", "0");
     mesh.node("n2").reads("select to_regclass('t')", "");
+}
+
+#[test]
+fn a_structure_that_is_copied_is_not_sent_on() {
+    let mesh = made_to(Stage::Nodes, ["n1", "n2"], &AUTOMATIC);
+    mesh.node("n1").sql("create table t (id int primary key); create view v as select id from t");
+    mesh.subscribe("n2", "n1", ", synchronize_structure := true, synchronize_data := true");
+    let n2 = mesh.node("n2");
+    n2.reads("select count(*) from v", "0").reads("select count(*) from spock.queue", "0");
+    n2.reads(&sets_of("t"), "");
+    // What comes later is sent, and the table follows.
+    mesh.node("n1").sql("create table u (id int primary key)");
+    mesh.settle();
+    n2.reads(&sets_of("u"), "default");
+}
+
+#[test]
+fn a_command_that_fails_is_left_out_where_that_is_wanted() {
+    let mesh = with_settings(["n1", "n2"], &[("spock.exception_behaviour", "discard")]);
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    n2.sql("create schema s");
+    n1.sql(
+        "begin;
+         select spock.replicate_ddl('create schema s');
+         select spock.replicate_ddl('create table public.t (id int primary key)');
+         select spock.repset_add_table('default', 't');
+         insert into t values (1);
+         commit",
+    );
+    mesh.settle();
+    n2.reads("select id from t", "1").reads(
+        "select ddl_statement, ddl_user from spock.exception_log where error_message like '%42P06%'",
+        "SET search_path TO \"$user\", public; create schema s|postgres",
+    );
+    n1.sql("insert into t values (2)");
+    mesh.settle();
+    n2.reads("select count(*) from t", "2");
 }
 
 #[test]
