@@ -318,6 +318,7 @@ impl Utility {
                 }
                 T::T_CreateSchemaStmt => tables_of_schema(node.cast()),
                 T::T_AlterTableStmt => altered_table(node.cast()).into_iter().collect(),
+                T::T_DropStmt => tables_of_indexes(node.cast()),
                 T::T_AlterObjectSchemaStmt => {
                     let statement = node.cast::<pg_sys::AlterObjectSchemaStmt>();
                     let table = (*statement).objectType == pg_sys::ObjectType::OBJECT_TABLE;
@@ -377,16 +378,45 @@ unsafe fn tables_of_schema(statement: *mut pg_sys::CreateSchemaStmt) -> Vec<Tabl
     }
 }
 
+/// The table of an index.
+fn table_of_index(index: u32) -> Option<u32> {
+    // SAFETY: a look-up in the system caches that does not mind what is no index.
+    let table = unsafe { pg_sys::IndexGetRelation(pg_sys::Oid::from(index), true) };
+    (table != pg_sys::InvalidOid).then(|| table.to_u32())
+}
+
+/// The tables that lose an index: it may be the one that identifies their rows.
+///
 /// # Safety
-/// A live ALTER TABLE statement.
+/// A live DROP statement.
+unsafe fn tables_of_indexes(statement: *mut pg_sys::DropStmt) -> Vec<Table> {
+    // SAFETY: a node is of the type that its tag says; indexes are lists of names.
+    unsafe {
+        if (*statement).removeType != pg_sys::ObjectType::OBJECT_INDEX {
+            return Vec::new();
+        }
+        let indexes = elements((*statement).objects).filter_map(|name| resolve_list(name.cast(), 0));
+        let altered = Altered { may_lose_identity: true, ..Altered::default() };
+        indexes.filter_map(table_of_index).map(|oid| Table::Altered { oid, altered, attached: Vec::new() }).collect()
+    }
+}
+
+/// # Safety
+/// A live ALTER TABLE or ALTER INDEX statement.
 unsafe fn altered_table(statement: *mut pg_sys::AlterTableStmt) -> Option<Table> {
     use pg_sys::AlterTableType as A;
     // SAFETY: a node is of the type that its tag says.
     unsafe {
-        if (*statement).objtype != pg_sys::ObjectType::OBJECT_TABLE {
-            return None;
-        }
-        let oid = resolve((*statement).relation)?;
+        let oid = match (*statement).objtype {
+            pg_sys::ObjectType::OBJECT_TABLE => resolve((*statement).relation)?,
+            // The index of a partition can complete that of its parent.
+            pg_sys::ObjectType::OBJECT_INDEX => {
+                let altered = Altered { may_gain_identity: true, ..Altered::default() };
+                let oid = table_of_index(resolve((*statement).relation)?)?;
+                return Some(Table::Altered { oid, altered, attached: Vec::new() });
+            }
+            _ => return None,
+        };
         let mut altered = Altered::default();
         let mut attached = Vec::new();
         for command in elements((*statement).cmds) {

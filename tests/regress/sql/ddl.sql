@@ -78,7 +78,13 @@ select spock.repset_add_table('mine', 'bobs'), spock.repset_remove_table('defaul
 create table if not exists bobs (id int);
 alter table bobs add primary key (id);
 select set_name from spock.tables where relname = 'bobs';
-alter table pathless set schema pgedge_nowhere;
+-- An index that identifies rows can go, too.
+create table indexed (id int not null); create unique index indexed_idx on indexed (id);
+alter table indexed replica identity using index indexed_idx;
+select set_name from spock.tables where relname = 'indexed';
+drop index indexed_idx;
+select set_name from spock.tables where relname = 'indexed';
+drop table indexed;
 create schema reserved;
 select spock.reserved_object_add('reserved', 'schema', p_replicate_ddl := false);
 alter table pathless set schema reserved;
