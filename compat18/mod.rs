@@ -4,4 +4,5 @@ pub mod decoding;
 pub mod executor;
 pub mod process;
 pub mod server;
+pub mod slot;
 pub mod statistics;

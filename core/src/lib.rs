@@ -3,7 +3,8 @@
 //! Reading order: [`types`], [`hash`], [`names`] (identities that other nodes rely on), [`wire`] (messages), [`options`]
 //! (what a subscriber asks and a provider grants), [`filter`] (what is sent to whom), [`merge`] (who wins), [`progress`]
 //! (what may be confirmed), [`sync`] (states of the initial copy), [`sequence`] (announced values), [`expression`] (what a
-//! stored filter refers to), [`change_log`] (a line of the log), [`exceptions`] (what cannot be applied), [`backoff`].
+//! stored filter refers to), [`change_log`] (a line of the log), [`exceptions`] (what cannot be applied), [`failover`]
+//! (slots on standbys), [`backoff`].
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ pub mod copy;
 pub mod ddl;
 pub mod exceptions;
 pub mod expression;
+pub mod failover;
 pub mod filter;
 pub mod hash;
 pub mod merge;

@@ -271,6 +271,11 @@ AS 'MODULE_PATHNAME', 'spock_min_proto_version' LANGUAGE c;
 CREATE FUNCTION spock.server_capabilities(OUT capability text, OUT present boolean, OUT detail text) RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'spock_server_capabilities' LANGUAGE c STABLE;
 
+-- On a standby: the worker that copies the primary's logical slots (slot_name is NULL), and each of these slots.
+CREATE FUNCTION spock.failover_slot_status(OUT slot_name name, OUT state text, OUT ready boolean, OUT restart_lsn pg_lsn,
+    OUT confirmed_lsn pg_lsn, OUT since timestamptz) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'spock_failover_slot_status' LANGUAGE c VOLATILE;
+
 CREATE FUNCTION spock.get_country() RETURNS text
 LANGUAGE sql AS $$ SELECT pg_catalog.current_setting('spock.country') $$;
 

@@ -46,5 +46,6 @@ pub extern "C-unwind" fn _PG_init() {
         pg::readonly::install(settings::refuses_writes);
         pg::utility::install(ddl::capture::watch);
     }
+    output::hold_back::watch_supervisor(worker::registry::supervisor_runs);
     worker::init();
 }

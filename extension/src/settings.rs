@@ -9,6 +9,7 @@
 mod applying;
 mod ddl;
 mod exceptions;
+pub mod failover;
 mod operating;
 
 pub use applying::{
@@ -191,6 +192,7 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::SUPERUSER_ONLY | GucFlags::NO_SHOW_ALL,
     );
+    failover::define();
     GucRegistry::define_string_guc(
         c"spock.country",
         c"Country of this server, as spock.get_country() answers.",

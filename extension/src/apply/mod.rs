@@ -25,6 +25,7 @@ mod relmap;
 mod rows;
 mod start;
 mod tables;
+pub mod timeline;
 mod transaction;
 pub mod version;
 

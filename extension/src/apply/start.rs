@@ -2,7 +2,9 @@
 //!
 //! # Invariants
 //! 1. The stream starts where the origin is; slot and origin were made at one LSN (`sync::initial`, `sync::table`).
+//! 2. A provider that lacks what was applied from the server before it is refused ([`timeline`]).
 
+use crate::apply::timeline;
 use crate::catalog::topology::{self, LocalNode, Node, Subscription};
 use crate::error::{OrRaise, Report};
 use crate::pg::conn::{ConnError, Connection, Purpose, Stream};
@@ -79,7 +81,11 @@ fn start_stream(
 ) -> Result<Stream, ConnError> {
     let purpose = Purpose { application_name: slot_name, replication: true };
     let mut connection = Connection::connect(&subscription.origin_if.dsn, purpose, CONNECT_DEADLINE)?;
-    connection.query("IDENTIFY_SYSTEM", &[])?;
+    match only {
+        None => timeline::check(&mut connection, slot_name, start)?,
+        // A table's slot and position are of the same minute.
+        Some(_) => drop(connection.query("IDENTIFY_SYSTEM", &[])?),
+    }
     let by_sets = only.is_none_or(|(_, by_sets)| by_sets);
     let options = SubscriberOptions {
         build: BuildFacts::of_this_machine(server::pg_version_num().unsigned_abs()),

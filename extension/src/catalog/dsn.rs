@@ -72,6 +72,18 @@ impl Dsn {
         if harmless { self.0.clone() } else { self.redacted() }
     }
 
+    /// The same for ordinary sessions: a replication mode is left out, and `database` is used when none is named. `None`: it is
+    /// not a connection string.
+    pub fn for_queries(&self, database: &str) -> Option<Self> {
+        let mut pairs = self.pairs()?;
+        pairs.retain(|(keyword, _)| keyword != "replication");
+        if !pairs.iter().any(|(keyword, value)| keyword == "dbname" && !value.is_empty()) {
+            pairs.push(("dbname".to_owned(), database.to_owned()));
+        }
+        let text = |(keyword, value): &(String, String)| format!("{keyword}={}", quoted(value));
+        Some(Self(pairs.iter().map(text).collect::<Vec<_>>().join(" ")))
+    }
+
     fn pairs(&self) -> Option<Vec<(String, String)>> {
         let text = self.0.trim();
         if let Some(rest) = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")) {
@@ -98,7 +110,7 @@ impl fmt::Display for Dsn {
 }
 
 fn quoted(value: &str) -> String {
-    if value.chars().any(|c| c.is_whitespace() || c == '\'' || c == '\\') {
+    if value.is_empty() || value.chars().any(|c| c.is_whitespace() || c == '\'' || c == '\\') {
         format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
     } else {
         value.to_owned()

@@ -6,6 +6,7 @@
 
 pub mod format;
 pub mod frame;
+pub mod hold_back;
 pub mod plugin;
 pub mod session;
 pub mod sets;

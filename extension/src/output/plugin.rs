@@ -10,8 +10,10 @@
 //!    without them.
 //! 3. Whether a row is sent depends on the catalogs as they were when it was written, and on the options of the session.
 //! 4. Nothing of our own catalogs is sent but rows of `spock.queue`.
+//! 5. Nothing of a transaction is sent before the standby slots that are waited for have all of it.
 
 use super::frame::Frame;
+use super::hold_back::HoldBack;
 use super::session::Terms;
 use super::sets::{self, set_columns};
 use super::tables::{Kind, Tables};
@@ -56,6 +58,7 @@ pub struct Publisher {
     origins: HashMap<OriginId, String>,
     changes: u32,
     tally: Tally,
+    standbys: HoldBack,
 }
 
 impl Publish for Publisher {
@@ -73,6 +76,7 @@ impl Publish for Publisher {
             origins: HashMap::new(),
             changes: 0,
             tally: Tally::new(SENT),
+            standbys: HoldBack::new(),
         })
     }
 
@@ -124,7 +128,7 @@ impl Publish for Publisher {
         self.repairing = false;
         stream.progress(!announced);
         if announced {
-            hold_back();
+            delay();
             self.tally.publish();
             self.frame.commit(stream, txn)
         } else {
@@ -181,7 +185,7 @@ fn action(kind: RowKind) -> Action {
 }
 
 /// Waits as `spock.output_delay` asks: a test can look at a subscriber that has a transaction but not its end.
-fn hold_back() {
+fn delay() {
     let due = Instant::now() + Duration::from_millis(settings::output_delay_ms().into());
     loop {
         let left = due.saturating_duration_since(Instant::now());
@@ -219,6 +223,7 @@ impl Publisher {
         if self.announced {
             return Ok(());
         }
+        self.standbys.wait(stream)?;
         self.announced = true;
         stream.at(txn.first_lsn(), |stream| {
             self.start_stream(stream)?;
@@ -346,7 +351,10 @@ impl Publisher {
     ) -> Result<(), Report> {
         match txn {
             Some(txn) => self.announce(stream, txn)?,
-            None => self.start_stream(stream)?,
+            None => {
+                self.standbys.wait(stream)?;
+                self.start_stream(stream)?;
+            }
         }
         match payload {
             Payload::RepairModeOn => self.repairing = txn.is_some(),

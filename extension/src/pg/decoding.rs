@@ -331,6 +331,12 @@ impl Stream<'_> {
         Lsn::new(unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| position_unguarded()) })
     }
 
+    /// The first byte after the record that is being decoded: of a transaction, its commit record.
+    pub fn record_end(&self) -> Option<Lsn> {
+        // SAFETY: the context and its reader are live during the callback.
+        Lsn::new(unsafe { (*(*self.raw).reader).EndRecPtr })
+    }
+
     /// Runs `send` with frames that carry `lsn` instead of the position of the current callback.
     pub fn at<R>(&mut self, lsn: Option<Lsn>, send: impl FnOnce(&mut Self) -> R) -> R {
         // SAFETY: the context is live during the callback. After an ERROR nobody reads the field again.

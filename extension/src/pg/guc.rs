@@ -136,3 +136,67 @@ pub fn set_internal_for_transaction(name: &'static CStr, value: &'static CStr) {
         );
     }
 }
+
+/// A text of which not every value is allowed, read into something else when it takes effect.
+pub trait CheckedText {
+    /// `Err`: the value is refused and the report is shown.
+    fn check(text: &str) -> Result<(), Report>;
+    /// A checked value takes effect in this process.
+    fn assign(text: &str);
+}
+
+/// A list of names, as `search_path` is one.
+pub const LIST: GucFlags = GucFlags::from_bits_retain(pg_sys::GUC_LIST_INPUT as i32);
+
+/// # Safety
+/// `value` is null or a C string.
+unsafe fn setting_text(value: *const c_char) -> String {
+    // SAFETY: by contract.
+    if value.is_null() { String::new() } else { unsafe { CStr::from_ptr(value) }.to_string_lossy().into_owned() }
+}
+
+unsafe extern "C-unwind" fn text_hook<T: CheckedText>(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: the server passes a valid pointer to null or a C string; a panic inside becomes its ERROR.
+    unsafe {
+        pg_sys::submodules::panic::pgrx_extern_c_guard(move || match T::check(&setting_text(*value)) {
+            Ok(()) => true,
+            Err(report) => {
+                explain(&report);
+                false
+            }
+        })
+    }
+}
+
+unsafe extern "C-unwind" fn assign_hook<T: CheckedText>(value: *const c_char, _extra: *mut c_void) {
+    // SAFETY: the server passes null or a C string; a panic inside becomes its ERROR.
+    unsafe { pg_sys::submodules::panic::pgrx_extern_c_guard(move || T::assign(&setting_text(value))) }
+}
+
+/// Defines a text whose values are checked, read again by the server's configuration files.
+pub fn define_checked_text<T: CheckedText>(
+    name: &'static CStr,
+    short_description: &'static CStr,
+    long_description: &'static CStr,
+    setting: &'static GucSetting<Option<CString>>,
+    flags: GucFlags,
+) {
+    // SAFETY: the hooks are guarded against panics, and everything they are given is static.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            name,
+            short_description,
+            long_description,
+            setting,
+            GucContext::Sighup,
+            flags,
+            Some(text_hook::<T>),
+            Some(assign_hook::<T>),
+            None,
+        );
+    }
+}

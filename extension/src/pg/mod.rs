@@ -49,6 +49,8 @@ pub mod server;
 pub mod session;
 pub mod shmem;
 pub mod slot;
+pub mod slots;
+pub mod standby;
 pub mod statistics;
 pub mod touched;
 pub mod tuple;

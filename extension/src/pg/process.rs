@@ -200,6 +200,8 @@ pub struct WorkerSpec<'a> {
     pub entry: &'static CStr,
     /// Passed to it.
     pub argument: u64,
+    /// Start it as soon as a standby can be read, not only at promotion.
+    pub on_standby: bool,
     /// Start it again so long after a crash. `None`: whoever registered it decides.
     pub restart_after: Option<Duration>,
 }
@@ -215,8 +217,12 @@ impl WorkerSpec<'_> {
     fn raw(&self) -> pg_sys::BackgroundWorker {
         let mut worker = pg_sys::BackgroundWorker {
             bgw_flags: (pg_sys::BGWORKER_SHMEM_ACCESS | pg_sys::BGWORKER_BACKEND_DATABASE_CONNECTION) as c_int,
-            // Never on a standby; at promotion.
-            bgw_start_time: pg_sys::BgWorkerStartTime::BgWorkerStart_RecoveryFinished,
+            bgw_start_time: if self.on_standby {
+                pg_sys::BgWorkerStartTime::BgWorkerStart_ConsistentState
+            } else {
+                // Never on a standby; at promotion.
+                pg_sys::BgWorkerStartTime::BgWorkerStart_RecoveryFinished
+            },
             bgw_restart_time: self.restart_after.map_or(pg_sys::BGW_NEVER_RESTART, |after| after.as_secs() as c_int),
             bgw_main_arg: pg_sys::Datum::from(self.argument),
             bgw_notify_pid: if self.restart_after.is_some() { 0 } else { own_pid() },
@@ -331,6 +337,12 @@ pub fn clear_session_origin() {
     }
 }
 
+/// `max_replication_slots` of this server.
+pub fn max_replication_slots() -> usize {
+    // SAFETY: a setting that is fixed when the server starts.
+    usize::try_from(unsafe { pg_sys::max_replication_slots }).unwrap_or_default()
+}
+
 /// The server is being upgraded by `pg_upgrade`, which must not see workers.
 pub fn is_binary_upgrade() -> bool {
     // SAFETY: fixed at server start.
@@ -340,6 +352,28 @@ pub fn is_binary_upgrade() -> bool {
 /// Databases that one may connect to: oid and name. Needs an open transaction.
 pub fn connectable_databases() -> Vec<(u32, String)> {
     let mut found = Vec::new();
+    each_database(|row| {
+        // -2 marks a database whose DROP was interrupted.
+        if row.datallowconn && row.datconnlimit != -2 {
+            found.push((row.oid.to_u32(), pgrx::name_data_to_str(&row.datname).to_owned()));
+        }
+    });
+    found
+}
+
+/// Oid of the database `name`. Needs an open transaction.
+pub fn database_by_name(name: &str) -> Option<u32> {
+    let mut found = None;
+    each_database(|row| {
+        if pgrx::name_data_to_str(&row.datname) == name {
+            found = Some(row.oid.to_u32());
+        }
+    });
+    found
+}
+
+/// Looks at all databases, without an index: a process without a database may not be able to open one.
+fn each_database(mut see: impl FnMut(&pg_sys::FormData_pg_database)) {
     // SAFETY: inside a transaction; the relation and the scan are closed below, or by abort after an ERROR. Rows of
     // pg_database have the fixed part that the struct describes.
     unsafe {
@@ -357,14 +391,9 @@ pub fn connectable_databases() -> Vec<(u32, String)> {
             if tuple.is_null() {
                 break;
             }
-            let row = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
-            // -2 marks a database whose DROP was interrupted.
-            if row.datallowconn && row.datconnlimit != -2 {
-                found.push((row.oid.to_u32(), pgrx::name_data_to_str(&row.datname).to_owned()));
-            }
+            see(&*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>());
         }
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(relation, pg_sys::AccessShareLock as c_int);
     }
-    found
 }

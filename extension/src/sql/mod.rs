@@ -8,6 +8,7 @@
 
 mod capabilities;
 pub mod dropped;
+mod failover;
 mod former;
 mod maintenance;
 mod marker;
@@ -85,6 +86,7 @@ crate::sql_functions! {
     spock_cleanup_resolutions_sql => maintenance::cleanup_resolutions,
     spock_get_subscription_stats => status::subscription_stats,
     spock_reset_subscription_stats => status::reset_subscription_stats,
+    spock_failover_slot_status => failover::slot_status,
     spock_create_sync_event => marker::sync_event,
     spock_replicate_ddl_command => replicate::command,
     spock_repair_mode => marker::set_repair_mode,

@@ -16,6 +16,7 @@ use super::provider::{self, NewSlot, PeerProgress, Session, SnapshotSession};
 use super::structure::{Section, Workspace};
 use super::{copy, finish};
 use crate::apply::Exit;
+use crate::apply::timeline;
 use crate::catalog::exceptions::{self, RemoteTransaction};
 use crate::catalog::relations;
 use crate::catalog::sync::{self as states, SyncRow};
@@ -138,6 +139,7 @@ fn write_beginning(
     again: bool,
 ) -> Result<(), Report> {
     let txn = Txn::begin();
+    timeline::forget(&subscription.slot_name);
     origin::create_at(&subscription.slot_name, slot.lsn.get());
     if again {
         empty_copied_tables(subscription)?;

@@ -136,7 +136,8 @@ impl Keeper {
             return false;
         };
         let (name, entry) = want.name_and_entry();
-        let spec = WorkerSpec { name: &name, entry, argument: ticket.to_argument(), restart_after: None };
+        let spec =
+            WorkerSpec { name: &name, entry, argument: ticket.to_argument(), on_standby: false, restart_after: None };
         match spec.start() {
             Some(handle) => {
                 self.handles.insert(ticket.index(), (ticket, handle));

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! # Invariants
-//! 1. Nothing runs on a standby; workers start at promotion.
+//! 1. On a standby only `failover` runs; the other workers start at promotion.
 //! 2. Whoever starts a worker keeps looking at its row: a worker that ends is started again as long as the catalogs want
 //!    it, first at once, then with growing pauses. No other code starts or restarts one.
 //! 3. Every wait ends on SIGTERM. A worker that was asked to end is a clean end.
@@ -17,6 +17,7 @@
 //! What is applied and how (`apply`). Catalog rows (`catalog`).
 
 pub mod apply;
+pub mod failover;
 pub mod failure;
 pub mod keeper;
 pub mod manager;
@@ -28,6 +29,7 @@ pub mod registry;
 pub mod supervisor;
 pub mod updater;
 
+use crate::pg::compat::slot::OWN_SLOT_SYNC;
 use crate::pg::process::{self, WorkerSpec};
 use std::time::Duration;
 
@@ -45,11 +47,16 @@ pub fn init() {
     crate::counters::reserve();
     crate::conflict::statistics::reserve();
     pause::reserve();
+    failover::state::reserve();
     WorkerSpec {
         name: "spock supervisor",
         entry: c"spock_supervisor_main",
         argument: 0,
+        on_standby: false,
         restart_after: Some(SUPERVISOR_RESTART),
     }
     .register_static();
+    if OWN_SLOT_SYNC {
+        failover::register();
+    }
 }

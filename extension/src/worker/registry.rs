@@ -355,6 +355,11 @@ pub fn exists() -> bool {
     WORKERS.exists()
 }
 
+/// Whether the supervisor runs: not for a moment after a crash, and not while the server stops.
+pub fn supervisor_runs() -> bool {
+    WORKERS.read().get(SUPERVISOR).is_some_and(|row| row.pid != 0)
+}
+
 /// All rows.
 pub fn workers() -> Vec<WorkerView> {
     WORKERS.read().iter().filter_map(Row::view).collect()

@@ -9,9 +9,10 @@ use crate::error::MeshError;
 use crate::node::Node;
 
 /// What is asked of every node that still answers.
-const QUESTIONS: [(&str, &str); 7] = [
+const QUESTIONS: [(&str, &str); 8] = [
     ("subscriptions", "select * from spock.sub_show_status()"),
     ("slots", "select * from pg_replication_slots"),
+    ("failover slots", "select * from spock.failover_slot_status()"),
     ("senders", "select * from pg_stat_replication"),
     ("origins", "select * from pg_show_replication_origin_status()"),
     (
@@ -30,7 +31,7 @@ pub fn write(cluster: &Cluster) -> Result<PathBuf, MeshError> {
     let id = cluster.dir().file_name().unwrap_or_default().to_string_lossy().into_owned();
     let dir = parent.join(format!("{story}-{id}"));
     fs::create_dir_all(&dir).map_err(MeshError::io("make", &dir))?;
-    for node in cluster.nodes() {
+    for node in cluster.nodes().iter().chain(cluster.standbys()) {
         write_node(node, &dir)?;
     }
     Ok(dir)

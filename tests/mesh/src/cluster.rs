@@ -30,13 +30,19 @@ pub struct ClusterOptions {
 pub struct Cluster {
     dir: PathBuf,
     nodes: Vec<Node>,
+    standbys: Vec<Node>,
     stays: AtomicBool,
 }
 
 impl Cluster {
     /// Makes the nodes, all at once.
     pub fn create(prefix: &Arc<Prefix>, options: &ClusterOptions) -> Result<Self, MeshError> {
-        let mut cluster = Self { dir: make_directory(prefix)?, nodes: Vec::new(), stays: AtomicBool::new(false) };
+        let mut cluster = Self {
+            dir: make_directory(prefix)?,
+            nodes: Vec::new(),
+            standbys: Vec::new(),
+            stays: AtomicBool::new(false),
+        };
         let dir = cluster.dir.clone();
         let made: Vec<Result<Node, MeshError>> = thread::scope(|scope| {
             let one = |name: String| {
@@ -71,9 +77,25 @@ impl Cluster {
         &self.nodes
     }
 
-    /// The node of that name.
+    /// All standbys, also promoted ones.
+    pub fn standbys(&self) -> &[Node] {
+        &self.standbys
+    }
+
+    /// Makes and starts a standby of a running node.
+    pub fn add_standby(&mut self, of: &str, name: &str, settings: &[(String, String)]) -> Result<(), MeshError> {
+        let Some(primary) = self.find(of) else {
+            return Err(MeshError::Unexpected(format!("there is no node {of:?} to make a standby of")));
+        };
+        let node = Node::create_standby(primary, name, &self.dir.join(name), settings)?;
+        node.start()?;
+        self.standbys.push(node);
+        Ok(())
+    }
+
+    /// The node or standby of that name.
     pub fn find(&self, name: &str) -> Option<&Node> {
-        self.nodes.iter().find(|node| node.name() == name)
+        self.nodes.iter().chain(&self.standbys).find(|node| node.name() == name)
     }
 
     /// Lets servers and directory be: a person wants to look at them. Gives the servers' process ids.
@@ -94,6 +116,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         // The servers first: they write into the directory.
+        self.standbys.clear();
         self.nodes.clear();
         if !self.stays.load(Ordering::Relaxed)
             && let Err(error) = fs::remove_dir_all(&self.dir)

@@ -123,7 +123,31 @@ impl Mesh {
         self
     }
 
-    /// The node of that name.
+    /// Makes and starts `name`, a physical standby of the node `primary`, with the slot `standby_NAME` there and further
+    /// settings. It is no member of the mesh: verbs on all nodes leave it out.
+    #[track_caller]
+    pub fn standby_of(mut self, primary: &str, name: &str, settings: &[(&str, &str)]) -> Self {
+        let settings: Vec<_> = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        must(self.cluster.add_standby(primary, name, &settings));
+        self
+    }
+
+    /// Waits until everything committed so far on `provider`, which may be a promoted standby, is applied by a
+    /// subscription of `subscriber`.
+    #[track_caller]
+    pub fn settle_between(&self, provider: &str, subscriber: &str, subscription: &str) -> &Self {
+        let target = must(topology::position_behind_all(self.node(provider)));
+        let slot = self.slot_of(subscriber, subscription);
+        let ask = format!(
+            "select confirmed_flush_lsn >= {}::pg_lsn from pg_replication_slots where slot_name = {}",
+            literal(&target),
+            literal(&slot)
+        );
+        self.node(provider).comes_to_read(&ask, "t");
+        self
+    }
+
+    /// The node or standby of that name.
     #[track_caller]
     pub fn node(&self, name: &str) -> &Node {
         self.cluster.find(name).unwrap_or_else(|| panic!("this mesh has no node {name:?}"))

@@ -96,9 +96,19 @@ impl Node {
     pub fn create(prefix: &Arc<Prefix>, name: &str, dir: &Path, options: NodeOptions) -> Result<Self, MeshError> {
         fs::create_dir_all(dir).map_err(MeshError::io("make", dir))?;
         give_to_servers(prefix, dir)?;
+        let node = Self::stopped(prefix, name, dir, options)?;
+        let mut initdb = prefix.command("initdb");
+        initdb.arg("-D").arg(node.data()).args(["-U", "postgres", "-A", "trust", "-N", "--no-instructions"]);
+        process::output_of(initdb.args(["-E", "UTF8", "--locale=C"]))?;
+        node.append("data/postgresql.conf", "include 'mesh.conf'\n")?;
+        node.write_settings()?;
+        Ok(node)
+    }
+
+    fn stopped(prefix: &Arc<Prefix>, name: &str, dir: &Path, options: NodeOptions) -> Result<Self, MeshError> {
         let mut settings = usual_settings(prefix);
         settings.extend(options.settings.iter().cloned());
-        let node = Self {
+        Ok(Self {
             name: name.to_owned(),
             prefix: Arc::clone(prefix),
             dir: dir.to_owned(),
@@ -109,11 +119,33 @@ impl Node {
             stays: AtomicBool::new(false),
             child: Mutex::new(None),
             session: Mutex::new(None),
-        };
-        let mut initdb = prefix.command("initdb");
-        initdb.arg("-D").arg(node.data()).args(["-U", "postgres", "-A", "trust", "-N", "--no-instructions"]);
-        process::output_of(initdb.args(["-E", "UTF8", "--locale=C"]))?;
-        node.append("data/postgresql.conf", "include 'mesh.conf'\n")?;
+        })
+    }
+
+    /// Makes a standby of `primary`, which runs, in `dir`, with a slot of its own on the primary; does not start it. Its
+    /// settings are the primary's, what a standby needs, and those in `settings`.
+    pub fn create_standby(
+        primary: &Self,
+        name: &str,
+        dir: &Path,
+        settings: &[(String, String)],
+    ) -> Result<Self, MeshError> {
+        fs::create_dir_all(dir).map_err(MeshError::io("make", dir))?;
+        give_to_servers(&primary.prefix, dir)?;
+        let slot = standby_slot(name);
+        let mut options = primary.options.clone();
+        let conninfo = format!("{} application_name={name}", primary.dsn());
+        let own =
+            [("primary_conninfo", conninfo.as_str()), ("primary_slot_name", &slot), ("hot_standby_feedback", "on")];
+        options.settings.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
+        options.settings.push(("wal_receiver_status_interval".into(), "1s".into()));
+        options.settings.extend(settings.iter().cloned());
+        let node = Self::stopped(&primary.prefix, name, dir, options)?;
+        let mut backup = primary.prefix.command("pg_basebackup");
+        backup.args(["-X", "stream", "-c", "fast", "-N", "-C", "-S", &slot, "-d", &primary.dsn(), "-D"]);
+        process::output_of(backup.arg(node.data()))?;
+        let signal = node.data().join("standby.signal");
+        File::create(&signal).map_err(MeshError::io("make", &signal))?;
         node.write_settings()?;
         Ok(node)
     }
@@ -359,6 +391,11 @@ pub(crate) fn give_to_servers(prefix: &Prefix, dir: &Path) -> Result<(), MeshErr
 /// The library that moves a process's clock, where installed.
 pub fn faketime() -> Option<&'static str> {
     FAKETIME.into_iter().find(|path| Path::new(path).is_file())
+}
+
+/// Name of the slot that a standby has on its primary.
+pub fn standby_slot(name: &str) -> String {
+    format!("standby_{name}")
 }
 
 fn free_port() -> Result<u16, MeshError> {

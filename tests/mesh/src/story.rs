@@ -138,6 +138,13 @@ impl Node {
         must(self.start());
     }
 
+    /// Makes a primary of a standby, and waits until it takes writes.
+    #[track_caller]
+    pub fn promote(&self) {
+        self.sql("select pg_promote(false)");
+        self.comes_to_read("select pg_is_in_recovery()", "f");
+    }
+
     /// Stops the server as an operator would, and starts it again.
     #[track_caller]
     pub fn restart_fast(&self) {

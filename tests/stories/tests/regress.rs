@@ -31,6 +31,7 @@ scripts! {
     connection_options
     ddl
     dependency
+    failover
     install
     membership
     node

@@ -12,6 +12,7 @@ mod ddl;
 mod dump;
 mod errors;
 mod exceptions;
+mod failover;
 mod filters;
 mod former;
 mod golden;
