@@ -512,28 +512,45 @@ pub fn parse_extra_options(text: &CStr) -> Option<Vec<(String, String)>> {
     libpq::parse_conninfo(text)
 }
 
-/// A connection string for a program: without passwords, which come apart for its environment. Interruptible waits are not
-/// its business, the other parameters are as for our own connections.
-pub fn for_program(dsn: &Dsn, application_name: &str) -> Result<(String, Option<String>), ConnError> {
+/// A connection string for a program: without passwords, which come apart for its environment. `session_options` are added to
+/// those of the DSN. Keepalives and deadlines of our own connections do not hold for programs.
+pub fn for_program(
+    dsn: &Dsn,
+    application_name: &str,
+    session_options: &str,
+) -> Result<(String, Option<String>), ConnError> {
     let text = c_text(dsn.as_str())?;
     let mut options = conninfo_options(&text)?;
     if options.is_empty() {
         options.push(("dbname".to_owned(), dsn.as_str().to_owned()));
     }
-    let mut password = None;
+    // Below the DSN, as for our own connections.
+    for (key, value) in parse_extra_options(&settings::extra_connection_options()).unwrap_or_default() {
+        if !options.iter().any(|(known, _)| *known == key) {
+            options.push((key, value));
+        }
+    }
+    let (mut password, mut session) = (None, String::new());
     let mut parts = Vec::new();
     for (key, value) in options {
         match key.as_str() {
             "password" => password = Some(value),
+            "options" => session = value,
+            "application_name" | "fallback_application_name" => {}
             _ if key.contains("password") || key.contains("secret") => {
                 return Err(ConnError::Unexpected("a secret that only libpq may have"));
             }
-            "application_name" | "fallback_application_name" => {}
-            _ => parts.push(format!("{key}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))),
+            _ => parts.push(pair(&key, &value)),
         }
     }
-    parts.push(format!("application_name='{}'", application_name.replace('\\', "\\\\").replace('\'', "\\'")));
+    parts.push(pair("application_name", application_name));
+    parts.push(pair("options", format!("{session} {session_options}").trim()));
     Ok((parts.join(" "), password))
+}
+
+/// `keyword='value'`
+fn pair(keyword: &str, value: &str) -> String {
+    format!("{keyword}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// All parameters in libpq's order: what stands later wins, and the parts of the DSN stand where it does. Ours that tell

@@ -24,6 +24,9 @@ use std::path::{Path, PathBuf};
 /// First version whose `pg_dump` can leave extensions out.
 const EXCLUDES_EXTENSIONS: i32 = 170_000;
 
+/// The extension must not take what is restored for commands of a user.
+const RESTORING: &str = "-c spock.subscription_schema_restore=on";
+
 /// A part of the dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Section {
@@ -93,7 +96,7 @@ impl Workspace {
     /// Dumps the provider's structure as of `snapshot`.
     pub fn take(&self, subscription: &Subscription, snapshot: &str) -> Result<(), Report> {
         let application_name = names::application_name(&subscription.name, Some("snap"));
-        let (target, password) = for_program(&subscription.origin_if.dsn, &application_name)?;
+        let (target, password) = for_program(&subscription.origin_if.dsn, &application_name, "")?;
         let mut arguments: Vec<OsString> = vec!["--format=custom".into(), "--schema-only".into()];
         arguments.push(format!("--snapshot={snapshot}").into());
         for (name, kind) in left_out(subscription)? {
@@ -138,10 +141,8 @@ impl Workspace {
         let state = self.directory.join("state.sql");
         fs::write(&state, state_script(subscription, from, to)).map_err(|error| unusable(&state, error))?;
         let application_name = names::application_name(&subscription.name, Some("copy"));
-        let (target, password) = for_program(&subscription.target_if.dsn, &application_name)?;
-        // What comes from a provider is not sent to subscribers, nor put into replication sets here.
-        let quiet = "SET spock.subscription_schema_restore = on";
-        let arguments = ["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-c", quiet, "-f"].map(OsString::from).into_iter();
+        let (target, password) = for_program(&subscription.target_if.dsn, &application_name, RESTORING)?;
+        let arguments = ["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f"].map(OsString::from).into_iter();
         let files = [script.clone().into(), "-f".into(), state.clone().into(), "-d".into(), target.into()];
         let environment = password.as_deref().map(|password| ("PGPASSWORD", password)).into_iter().collect();
         let run =
