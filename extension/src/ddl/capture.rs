@@ -48,7 +48,8 @@ pub fn watch(utility: &Utility) -> Option<After> {
         place: utility.place(),
         top_level_only: utility.is_container(),
     };
-    let replayed = mode() == Mode::Replayed { automatic: true } && !hidden && settings::include_ddl_repset();
+    let whole = gate.place != ddl::Place::Part;
+    let replayed = mode() == Mode::Replayed { automatic: true } && whole && !hidden && settings::include_ddl_repset();
     if !(gate.opens() || replayed) || !Txn::is_open() {
         return None;
     }
@@ -90,6 +91,7 @@ fn capture(utility: &Utility, sets: Upkeep) -> After {
     let local = relations::local_only_schemas().or_raise();
     let mut schemas: Vec<Option<String>> = addressed.iter().map(|oid| schema_of(*oid)).collect();
     schemas.extend(utility.named_schemas().into_iter().map(Some));
+    schemas.extend(utility.remarked_schemas());
     let seen = Seen {
         tag: utility.tag(),
         text: utility.text(),

@@ -10,6 +10,7 @@ use spock_core::ddl::membership::Altered;
 use spock_core::ddl::{Clustered, Statement};
 
 use super::script::elements;
+use super::touched;
 use super::utility::Utility;
 
 /// A relation's name as a statement writes it.
@@ -45,6 +46,9 @@ pub enum Table {
 }
 
 type Node = *mut pg_sys::Node;
+
+/// GRANT names its objects one by one.
+const ON_OBJECTS: pg_sys::GrantTargetType::Type = pg_sys::GrantTargetType::ACL_TARGET_OBJECT;
 
 /// # Safety
 /// `node` is a live node of the parse tree, or null.
@@ -247,6 +251,39 @@ impl Utility {
             }
         }
         found
+    }
+
+    /// The schemas of what it comments on, labels or grants on, where that is neither a relation nor a schema; `None` for
+    /// what is in no schema.
+    pub fn remarked_schemas(&self) -> Vec<Option<String>> {
+        use pg_sys::NodeTag as T;
+        use pg_sys::ObjectType as O;
+        let node = self.node();
+        // SAFETY: a node is of the type that its tag says.
+        unsafe {
+            let (kind, objects) = match tag(node) {
+                T::T_CommentStmt => {
+                    let statement = node.cast::<pg_sys::CommentStmt>();
+                    ((*statement).objtype, vec![(*statement).object])
+                }
+                T::T_SecLabelStmt => {
+                    let statement = node.cast::<pg_sys::SecLabelStmt>();
+                    ((*statement).objtype, vec![(*statement).object])
+                }
+                T::T_GrantStmt if (*node.cast::<pg_sys::GrantStmt>()).targtype == ON_OBJECTS => {
+                    let statement = node.cast::<pg_sys::GrantStmt>();
+                    ((*statement).objtype, elements((*statement).objects).map(|object| object.cast()).collect())
+                }
+                _ => return Vec::new(),
+            };
+            let elsewhere = matches!(kind, O::OBJECT_SCHEMA) || parts_behind(kind).is_some();
+            // The names of types that GRANT has are of another form than those of COMMENT.
+            let other_form = tag(node) == T::T_GrantStmt && matches!(kind, O::OBJECT_TYPE | O::OBJECT_DOMAIN);
+            if elsewhere || other_form {
+                return Vec::new();
+            }
+            objects.into_iter().map(|object| touched::schema_of_named(kind, object)).collect()
+        }
     }
 
     /// Schemas that it names as such: made, dropped, commented on, granted on.

@@ -84,6 +84,27 @@ pub(super) unsafe fn note_drop(address: Address) {
     });
 }
 
+/// The schema of an object that a statement names. `None`: it is in no schema, or is not there.
+///
+/// # Safety
+/// `name` is what the parser makes of names of that kind.
+pub(super) unsafe fn schema_of_named(kind: pg_sys::ObjectType::Type, name: *mut pg_sys::Node) -> Option<String> {
+    let mut relation: pg_sys::Relation = core::ptr::null_mut();
+    // SAFETY: the caller's promise. The lock is the weakest one, and the statement takes one on the object anyway.
+    let found = unsafe {
+        pg_sys::get_object_address(kind, name, &mut relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE, true)
+    };
+    if !relation.is_null() {
+        // SAFETY: opened by the look-up; the lock stays to the end of the transaction.
+        unsafe { pg_sys::relation_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE) }
+    }
+    if found.objectId == pg_sys::InvalidOid {
+        return None;
+    }
+    // SAFETY: an object that was found just now.
+    unsafe { schema_of(Address { class: found.classId, object: found.objectId, part: found.objectSubId }) }
+}
+
 /// # Safety
 /// The object is visible, or was dropped since.
 unsafe fn schema_of(address: Address) -> Option<String> {
