@@ -17,14 +17,18 @@ select pg_reload_conf();
 select setting from pg_show_all_settings() where name = 'spock.extra_connection_options' and setting <> '';
 create role nobody;
 set role nobody;
+\set VERBOSITY sqlstate
 show spock.extra_connection_options;
+\set VERBOSITY terse
 select count(*) from pg_settings where name = 'spock.extra_connection_options';
 reset role;
 alter system reset spock.extra_connection_options;
 set spock.extra_connection_options = '';
 -- Others.
 show spock.sync_timeout;
+\set VERBOSITY sqlstate
 set spock.sync_timeout = -1;
+\set VERBOSITY terse
 set spock.sync_timeout = '3min';
 show spock.sync_timeout;
 show spock.channel_counters;

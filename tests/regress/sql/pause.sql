@@ -36,7 +36,9 @@ select spock.pause_apply_workers(), spock.resume_apply_workers();
 reset role;
 -- The setting.
 show spock.pause_timeout;
+\set VERBOSITY sqlstate
 set spock.pause_timeout = 0;
+\set VERBOSITY terse
 set spock.pause_timeout = '2min';
 show spock.pause_timeout;
 -- A provider without providers of its own still tells where the slot is.
