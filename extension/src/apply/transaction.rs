@@ -492,12 +492,7 @@ impl<'s> Applier<'s> {
     }
 
     fn truncate(&mut self, command: &Truncate<'_>) -> Result<(), Report> {
-        let mut ids = Vec::new();
-        for id in command.relations() {
-            if !self.leaves_out(id)? {
-                ids.push(id);
-            }
-        }
+        let ids = self.truncated(command)?;
         if ids.is_empty() {
             return Ok(());
         }

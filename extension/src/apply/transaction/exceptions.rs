@@ -228,6 +228,11 @@ impl Applier<'_> {
             Message::Insert(insert) => self.relations.remote(insert.relation).is_ok_and(|remote| remote.is_queue()),
             _ => false,
         };
+        if let Message::Truncate(command) = message
+            && self.truncated(command)?.is_empty()
+        {
+            return Ok(());
+        }
         // The command counts by itself.
         let numbers = if queue { [number, self.next_number()] } else { [number, number] };
         if let Some(current) = &mut self.current {
@@ -302,8 +307,15 @@ impl Applier<'_> {
         let entry = Entry { counter: what.number, message: what.message, ..Entry::default() };
         let Some((operation, change)) = row_change(message) else {
             let Message::Truncate(command) = message else { return Ok(()) };
-            let (schema, table) = self.truncated(command);
-            return self.record(&Entry { operation: "TRUNCATE", table: Some((&schema, &table)), ..entry });
+            let names = match self.truncated(command)?.as_slice() {
+                [id] => self.relations.remote(*id)?.names(),
+                several => {
+                    let quoted = several.iter().map(|id| Ok(self.relations.remote(*id)?.subject.relation.clone()));
+                    (String::new(), quoted.collect::<Result<Vec<_>, Report>>()?.join(", "))
+                }
+            };
+            let table = Some((names.0.as_str(), names.1.as_str()));
+            return self.record(&Entry { operation: "TRUNCATE", table, ..entry });
         };
         let (schema, table) = self.relations.remote(change.id).map(|remote| remote.names()).unwrap_or_default();
         // A queued statement is recorded as what it is, and not with all of its text.
@@ -324,16 +336,15 @@ impl Applier<'_> {
         })
     }
 
-    /// The table that was to be emptied; several in one text.
-    fn truncated(&self, command: &Truncate<'_>) -> (String, String) {
-        let remotes: Vec<_> = command.relations().filter_map(|id| self.relations.remote(id).ok()).collect();
-        match remotes.as_slice() {
-            [one] => one.names(),
-            several => {
-                let names: Vec<_> = several.iter().map(|remote| remote.subject.relation.as_str()).collect();
-                (String::new(), names.join(", "))
+    /// The tables that were to be emptied, without those that are being copied.
+    pub(super) fn truncated(&self, command: &Truncate<'_>) -> Result<Vec<RelId>, Report> {
+        let mut ids = Vec::new();
+        for id in command.relations() {
+            if !self.leaves_out(id)? {
+                ids.push(id);
             }
         }
+        Ok(ids)
     }
 
     fn write_command(&self, command: &Command, number: u32, message: &str) -> Result<(), Report> {
