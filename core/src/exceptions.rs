@@ -160,7 +160,7 @@ pub fn error_text(sqlstate: [u8; 5], message: &str) -> String {
 }
 
 /// As a JSON string.
-fn quoted(statement: &str) -> String {
+pub fn quoted(statement: &str) -> String {
     let mut out = String::with_capacity(statement.len() + 2);
     string(&mut out, statement);
     out

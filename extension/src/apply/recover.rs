@@ -84,7 +84,7 @@ pub fn react(subscription: &Subscription, stream: &Stream, caught: Caught) -> Ex
 }
 
 /// Says which queued statement failed, if one did.
-fn with_statement(mut report: Report, place: &Place) -> Report {
+pub fn with_statement(mut report: Report, place: &Place) -> Report {
     if let Some(StatementShown { text, role }) = place.statement.take() {
         let said = format!("In a replicated statement of role \"{role}\": {text}");
         report.detail = Some(match report.detail {

@@ -111,7 +111,7 @@ fn a_command_that_fails_on_the_subscriber_stops_it_and_is_recorded_without_its_p
     n2.reads(
         "select operation, ddl_statement, ddl_user, error_message from spock.exception_log
           where operation = 'DDL' and ddl_statement like '%role%'",
-        "DDL|SET search_path TO \"$user\", public; create role bob password (left out)|postgres|[SQLSTATE 42710] role \"bob\" already exists",
+        r#"DDL|"SET search_path TO \"$user\", public; create role bob password (left out)"|postgres|[SQLSTATE 42710] role "bob" already exists"#,
     );
     n2.reads("select to_regclass('t')", "");
     n2.reads("select count(*) from spock.exception_log e where e::text like '%tops3cret%'", "0");

@@ -419,3 +419,20 @@ fn tables_that_could_not_be_emptied_are_all_named() {
         "TRUNCATE||\"public\".\"one\", \"public\".\"other\"",
     );
 }
+
+#[test]
+fn a_statement_that_fails_is_in_the_log_as_it_was_or_quoted_when_it_was_not_tried() {
+    for (mode, quoted) in [("discard", "f"), ("transdiscard", "t"), ("sub_disable", "t")] {
+        let mesh = mesh(mode, "all");
+        let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+        n2.sql("create table twice (id int)");
+        n1.sql("begin; insert into good values (1); select spock.replicate_ddl('create table public.twice (id int)'); commit");
+        n2.comes_to_read("select count(*) from spock.exception_log where operation = 'DDL'", "1");
+        n2.reads(
+            "select ddl_statement like '%create table public.twice (id int)%', left(ddl_statement, 1) = '\"', ddl_user,
+                    error_message from spock.exception_log where operation = 'DDL'",
+            &format!("t|{quoted}|postgres|[SQLSTATE 42P07] relation \"twice\" already exists"),
+        );
+        n2.reads("select count(*) from good", if mode == "discard" { "1" } else { "0" });
+    }
+}

@@ -11,7 +11,7 @@
 use super::super::exception_log::{self, Found};
 use super::{Applier, Change, out_of_order};
 use crate::apply::queue::Command;
-use crate::apply::recover::say_disabled;
+use crate::apply::recover::{say_disabled, with_statement};
 use crate::apply::relmap::RemoteRelation;
 use crate::catalog::exceptions::{Entry, RemoteTransaction, insert, record_disable};
 use crate::catalog::topology::set_subscription_enabled;
@@ -164,7 +164,7 @@ impl Applier<'_> {
                 core::mem::forget(open.owner.take());
             }
             self.place.column.set(None);
-            counts(caught)
+            with_statement(counts(caught), &self.place)
         })
     }
 
@@ -200,13 +200,13 @@ impl Applier<'_> {
         let logging = self.current_handling().logging;
         match self.alone(|me| me.carry_out(command)) {
             Ok(()) if logging != Logging::All => Ok(()),
-            Ok(()) => self.write_command(command, number, "discard: statement executed"),
+            Ok(()) => self.write_command(command, (number, false), "discard: statement executed"),
             Err(report) => {
                 self.count_left_out(&report);
                 if logging == Logging::None {
                     return Ok(());
                 }
-                self.write_command(command, number, &text_of(&report))
+                self.write_command(command, (number, false), &text_of(&report))
             }
         }
     }
@@ -252,7 +252,7 @@ impl Applier<'_> {
             let (_table, mapping, remote) = self.relations.look(insert.relation)?;
             let command = Command::read(&insert.new, remote, mapping)?;
             let text = reason(self, Object::Statement, numbers[1]);
-            self.write_command(&command, numbers[1], &text)?;
+            self.write_command(&command, (numbers[1], true), &text)?;
         }
         Ok(())
     }
@@ -347,8 +347,10 @@ impl Applier<'_> {
         Ok(ids)
     }
 
-    fn write_command(&self, command: &Command, number: u32, message: &str) -> Result<(), Report> {
+    /// `quoted`: a statement that was not even tried is a JSON string.
+    fn write_command(&self, command: &Command, (number, quoted): (u32, bool), message: &str) -> Result<(), Report> {
         let queued = command.statement()?.map(|queued| queued.shown().text);
+        let queued = queued.map(|text| if quoted { exceptions::quoted(&text) } else { text });
         let (statement, user) = (queued.as_deref().or(Some(command.message())), command.role());
         let entry = Entry { counter: number, operation: "DDL", statement, user, message, ..Entry::default() };
         self.record(&entry)
