@@ -48,20 +48,6 @@ fn a_column_missing_at_the_subscriber_stops_the_subscription() {
 }
 
 #[test]
-fn asking_for_a_copy_is_refused_as_not_supported() {
-    let mesh = Mesh::unjoined(["n1", "n2"]);
-    let dsn = mesh.node("n1").dsn();
-    for argument in ["synchronize_structure := true", "synchronize_data := true"] {
-        let error = mesh.node("n2").sql_error(&format!("select spock.sub_create('s', '{dsn}', {argument})"));
-        assert_eq!(error.code, "0A000", "{argument}: {error}");
-        mesh.node("n2").reads("select count(*) from spock.subscription", "0");
-    }
-    mesh.node("n1").sql("create table acct (id int primary key)");
-    let error = mesh.node("n1").sql_error("select spock.repset_add_table('default', 'acct', true)");
-    assert_eq!(error.code, "0A000", "{error}");
-}
-
-#[test]
 fn a_password_in_a_connection_string_is_never_shown() {
     let mesh = Mesh::unjoined(["n1"]);
     let n1 = mesh.node("n1");
