@@ -278,6 +278,24 @@ fn an_update_that_fails_is_told_and_tried_again_and_nothing_else_runs_meanwhile(
 }
 
 #[test]
+fn an_update_steps_back_from_a_session_that_holds_a_table() {
+    let former = with_former_versions();
+    let mesh = servers(&former, &["n1"], &[("spock.restart_delay_default", "300")]);
+    let n1 = mesh.node("n1");
+    n1.sql("create extension spock version '5.0.11'").sql("create view public.lag as select * from spock.lag_tracker");
+    n1.restart_fast();
+    n1.comes_to_log("cannot drop view lag_tracker because other objects depend on it");
+    let mut holder = must(n1.connect("postgres"));
+    let hold = "begin; lock table spock.resolutions in row exclusive mode";
+    must(holder.run(hold).map_err(|failure| n1.explain(hold, failure)));
+    n1.sql("drop view public.lag");
+    n1.comes_to_log("canceling statement due to lock timeout.");
+    n1.reads(VERSION, "5.0.11").reads("select count(*) from spock.progress", "0");
+    must(holder.run("commit").map_err(|failure| n1.explain("commit", failure)));
+    n1.comes_to_read(VERSION, "7.0.0");
+}
+
+#[test]
 fn an_array_that_5_0_2_labelled_text_is_an_array_afterwards() {
     let former = with_former_versions();
     let mesh = servers(&former, &["n1"], &[]);
