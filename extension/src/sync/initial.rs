@@ -97,6 +97,9 @@ fn begin(subscription: &Subscription, held: &mut Option<NewSlot>, structure: boo
     fault::point(fault::SYNC_AFTER_SLOT);
     let mut snapshot = side.see(&slot.snapshot).or_raise();
     let peers = snapshot.peer_progress(name, subscription.target.id, subscription.origin.id).or_raise();
+    if paused && !peers.is_empty() {
+        snapshot.require_paused().or_raise();
+    }
     let tables = if data { wanted_tables(subscription, &mut snapshot).or_raise() } else { Vec::new() };
     if paused {
         release(snapshot);

@@ -306,6 +306,24 @@ impl SnapshotSession {
             .collect()
     }
 
+    /// 55P03 when the provider's workers have gone on before they were released: then what it says about other nodes need
+    /// not fit the snapshot. A provider of the C edition cannot tell.
+    pub fn require_paused(&mut self) -> Result<(), Report> {
+        if !self.connection.has_function("spock.apply_workers_paused()")? {
+            return Ok(());
+        }
+        let rows =
+            self.query("ask whether the provider still stands still", "SELECT spock.apply_workers_paused()", &[])?;
+        if rows.get(0, 0) == Some("t") {
+            return Ok(());
+        }
+        Err(Report::new(
+            PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE,
+            "the provider's apply workers had gone on before its snapshot was taken",
+        )
+        .hint("It is tried again. Raise \"spock.pause_timeout\" on the provider, or end its long transactions."))
+    }
+
     /// What the snapshot holds of other nodes. Empty where the provider cannot say: version 5.0.
     pub fn peer_progress(&mut self, slot: &str, local: NodeId, provider: NodeId) -> Result<Vec<PeerProgress>, Report> {
         let what = "read how far the provider is with other nodes";

@@ -1,5 +1,6 @@
 //! A session holds the apply workers of its database between two transactions: what a joining node does with its provider.
 
+use spock_mesh::mesh::{MeshOptions, Stage};
 use spock_mesh::node::Node;
 use spock_mesh::{Mesh, story::must};
 
@@ -147,4 +148,33 @@ fn what_a_joining_node_is_told_fits_what_it_sees() {
     // Not even a restart without a word from the provider makes the peer disappear.
     n2.sql("select spock.sub_disable('sub_n1_n2')").restart_fast();
     n2.reads(&format!("select count(*) from ({asked}) p"), "1");
+}
+
+/// Making the slot takes longer than the provider's workers stand still: what it then says about its own providers would not
+/// fit the snapshot, so the subscriber begins again.
+#[test]
+fn a_node_that_joins_begins_again_when_the_provider_has_gone_on() {
+    let mesh = Mesh::with(&MeshOptions {
+        names: vec!["n1".into(), "n2".into(), "n3".into()],
+        stage: Stage::Nodes,
+        settings: vec![("spock.pause_timeout".to_owned(), "1s".to_owned())],
+        ..MeshOptions::default()
+    })
+    .with_table("t (id int primary key)");
+    let (n1, n2, n3) = (mesh.node("n1"), mesh.node("n2"), mesh.node("n3"));
+    mesh.subscribe("n1", "n3", "");
+    n3.sql("insert into t values (1)");
+    n1.comes_to_read(COUNT, "1");
+    // A slot waits for transactions that run.
+    let mut long = must(n1.connect("postgres"));
+    assert!(long.run("begin; create table unseen ()").is_ok());
+    n2.sql(&format!("select spock.sub_create('joins', '{}', synchronize_data := true)", n1.dsn()));
+    n1.comes_to_read("select count(*) from pg_replication_slots where plugin = 'spock_output'", "1");
+    n3.sql("insert into t values (2)");
+    n1.comes_to_log("apply workers go on although process");
+    n1.comes_to_read(COUNT, "2");
+    drop(long);
+    n2.comes_to_log("the provider's apply workers had gone on before its snapshot was taken");
+    n2.comes_to_read(COUNT, "2");
+    n2.comes_to_read("select status from spock.sub_show_status()", "replicating");
 }
