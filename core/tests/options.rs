@@ -162,7 +162,8 @@ fn options_become_values() {
     let none = parse(&[("expected_encoding", None)]).expect("options");
     assert_eq!((none.encoding.as_str(), none.forward_origins), ("SQL_ASCII", ForwardOrigins::None));
     let only_table = Some(("public".to_owned(), "My.Table".to_owned()));
-    let catch_up = parse_with(&SubscriberOptions { only_table: only_table.clone(), ..subscriber() }, &[]);
+    let catch_up =
+        parse_with(&SubscriberOptions { only_table: only_table.clone(), replication_sets: None, ..subscriber() }, &[]);
     let catch_up = catch_up.expect("options");
     assert_eq!((catch_up.only_table, catch_up.replication_sets), (only_table, vec![]));
 }
