@@ -15,7 +15,7 @@ select spock.sub_create('s', 'host=/nonexistent port=1 dbname=postgres');
 select spock.sub_create('s', 'no = connection = string');
 -- A node does not subscribe to itself.
 select spock.sub_create('s', :'dsn');
--- Copies come in a later release.
+-- Copies or not, a node does not subscribe to itself.
 select spock.sub_create('s', :'dsn', synchronize_structure := true);
 select spock.sub_create('s', :'dsn', synchronize_data := true);
 -- Unknown subscriptions.
