@@ -112,14 +112,17 @@ unsafe fn schema_of(address: Address) -> Option<String> {
         // SAFETY: a NUL-terminated string of the server.
         (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
     };
-    let whole = pg_sys::ObjectAddress { classId: address.class, objectId: address.object, objectSubId: address.part };
+    // Only relations have parts that are addressed.
+    let whole = pg_sys::ObjectAddress { classId: address.class, objectId: address.object, objectSubId: 0 };
     let is = |class: u32| address.class.to_u32() == class;
     // SAFETY: look-ups in the catalogs that do not mind a missing object.
     unsafe {
         if is(pg_sys::NamespaceRelationId.to_u32()) {
             return owned(pg_sys::get_namespace_name(address.object));
         }
-        if is(pg_sys::RelationRelationId.to_u32()) {
+        // The server names a new default by its table and column.
+        let default_of_column = is(pg_sys::AttrDefaultRelationId.to_u32()) && address.part != 0;
+        if is(pg_sys::RelationRelationId.to_u32()) || default_of_column {
             return owned(pg_sys::get_namespace_name(pg_sys::get_rel_namespace(address.object)));
         }
         let parts_of_relations = [

@@ -89,6 +89,8 @@ create schema reserved;
 select spock.reserved_object_add('reserved', 'schema', p_replicate_ddl := false);
 alter table pathless set schema reserved;
 create table reserved.t (id int primary key);
+create table reserved.d (id int default 1, check (id > 0));
+drop table reserved.d;
 comment on table reserved.t is 'x';
 grant select on reserved.t to bob;
 create function reserved.f() returns int language sql as 'select 1';
