@@ -11,7 +11,6 @@ const RELATIONS: &str = include_str!("../../contract/relations.tsv");
 const SETTINGS: &str = include_str!("../../contract/settings.tsv");
 const SYMBOLS: &str = include_str!("../../contract/symbols.tsv");
 const DIFFERENCES: &str = include_str!("../../contract/differences.tsv");
-const MISSING: &str = include_str!("../../contract/missing.tsv");
 const CALLS: &str = include_str!("../../contract/calls.tsv");
 
 const LIVE_FUNCTIONS: &str = "select proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
@@ -46,11 +45,6 @@ fn owned(fields: &[&str]) -> Vec<String> {
     fields.iter().map(|field| (*field).to_owned()).collect()
 }
 
-/// Names listed as missing.
-fn missing(what: &str) -> BTreeSet<&'static str> {
-    rows(MISSING).filter(|row| row[0] == what).map(|row| row[1]).collect()
-}
-
 /// Compares each fact of the contract with the live one. Differences must be those of the list, each of which must be one.
 fn compare(what: &str, fields: &[&str], contract: &Facts, live: &Facts) {
     let meant: BTreeMap<(&str, &str), &str> = rows(DIFFERENCES)
@@ -60,18 +54,12 @@ fn compare(what: &str, fields: &[&str], contract: &Facts, live: &Facts) {
             ((row[1], row[2]), row[3])
         })
         .collect();
-    let absent = missing(what);
     let (mut problems, mut used, mut equal) = (Vec::new(), BTreeSet::new(), 0);
     for (name, wanted) in contract {
         let Some(found) = live.get(name) else {
-            if !absent.contains(name.as_str()) {
-                problems.push(format!("{name}: not there"));
-            }
+            problems.push(format!("{name}: not there"));
             continue;
         };
-        if absent.contains(name.as_str()) {
-            problems.push(format!("{name}: is there, though listed as missing"));
-        }
         for (n, field) in fields.iter().enumerate() {
             match (wanted[n] == found[n], meant.get(&(name, *field))) {
                 (true, None) => equal += 1,
@@ -89,10 +77,9 @@ fn compare(what: &str, fields: &[&str], contract: &Facts, live: &Facts) {
         problems.push(format!("{entry:?} is listed as a difference and is none"));
     }
     println!(
-        "{what}: {} in the contract, {equal} facts equal, {} differ as meant, {} missing, {} more here",
+        "{what}: {} in the contract, {equal} facts equal, {} differ as meant, {} more here",
         contract.len(),
         used.len(),
-        absent.len(),
         live.keys().filter(|name| !contract.contains_key(*name)).count()
     );
     assert!(problems.is_empty(), "{what}:\n{}", problems.join("\n"));
@@ -136,7 +123,6 @@ fn settings_are_those_of_the_contract() {
 fn the_library_has_every_symbol_that_earlier_catalogs_name() {
     let mesh = one_node();
     let node = mesh.node("n1");
-    let absent = missing("symbol");
     let mut problems = Vec::new();
     let mut found = 0;
     for row in rows(SYMBOLS) {
@@ -146,11 +132,9 @@ fn the_library_has_every_symbol_that_earlier_catalogs_name() {
                 "create or replace function pg_temp.probe() returns void as '{library}', '{}' language c",
                 row[0]
             ));
-            match (made, absent.contains(row[0])) {
-                (Ok(_), false) => found += 1,
-                (Err(_), true) => {}
-                (Ok(_), true) => problems.push(format!("{} is there, though listed as missing", row[0])),
-                (Err(error), false) => problems.push(error.to_string()),
+            match made {
+                Ok(_) => found += 1,
+                Err(error) => problems.push(error.to_string()),
             }
         }
     }

@@ -28,21 +28,10 @@ const DESCRIBE: &str = include_str!("../../upgrade/describe.sql");
 pub fn with_former_versions() -> FormerPrefix {
     let script = |version: &&str| {
         let text = if version.starts_with("5.") { of_version(BASE_5, version) } else { BASE_6.to_owned() };
-        (format!("spock--{version}.sql"), without_missing(&text))
+        (format!("spock--{version}.sql"), text)
     };
     let scripts: Vec<(String, String)> = FORMER.iter().map(script).collect();
     must(FormerPrefix::create(&prefix_under_test(), &scripts))
-}
-
-/// Leaves out functions that are not there yet, which the list of the contract names: the server would not make them.
-fn without_missing(script: &str) -> String {
-    let absent: Vec<String> = include_str!("../../contract/missing.tsv")
-        .lines()
-        .filter_map(|line| line.strip_prefix("function\t")?.split_once('('))
-        .map(|(name, _)| format!("spock.{name}("))
-        .collect();
-    let stays = |line: &&str| !absent.iter().any(|name| line.contains(name.as_str()));
-    script.lines().filter(stays).map(|line| format!("{line}\n")).collect()
 }
 
 /// Servers `names` without anything.
