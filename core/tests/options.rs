@@ -48,6 +48,7 @@ fn subscriber() -> SubscriberOptions {
         forward_origins: vec![],
         replication_sets: Some(["default", "default_insert_only", "ddl_sql"].map(str::to_owned).to_vec()),
         only_table: None,
+        max_version: ProtocolVersion::MAX_OF_C,
         spock_version: "6.0.0".to_owned(),
         spock_version_num: 60_000,
     }
@@ -74,9 +75,9 @@ fn versions_are_negotiated() {
         ("5.0", "3", "4", "50011", Some(ProtocolVersion::V4)),
         ("5.0 beta without number", "3", "4", "0", None),
         ("4.x", "3", "4", "40010", None),
-        ("a later one that still speaks 5", "5", "9", "80000", Some(ProtocolVersion::V5)),
-        ("one that asks for the reserved version", "4", "6", "70000", Some(ProtocolVersion::V5)),
-        ("too new", "6", "6", "70000", None),
+        ("this edition", "4", "6", "70000", Some(ProtocolVersion::V6)),
+        ("a later one that still speaks 6", "5", "9", "80000", Some(ProtocolVersion::V6)),
+        ("too new", "7", "7", "80000", None),
         ("too old", "1", "3", "60000", None),
         ("upside down", "5", "4", "60000", None),
     ];
@@ -87,7 +88,6 @@ fn versions_are_negotiated() {
         assert_eq!(got.as_ref().ok().map(|options| options.version), want, "{name}: {got:?}");
         assert_eq!(got.map_or_else(|error| error.sqlstate(), |_| "0A000"), "0A000", "{name}");
     }
-    const { assert!(ProtocolVersion::MAX.number() < ProtocolVersion::RESERVED) };
 }
 
 #[test]
@@ -248,11 +248,12 @@ fn the_startup_reply_is_the_one_of_the_c_edition() {
 #[test]
 fn the_reply_is_checked() {
     let protocol = |said: &str| Err(ReplyError::Protocol { said: said.to_owned() });
-    let cases: [(&str, Pairs<'_>, Result<ProtocolVersion, ReplyError>); 9] = [
+    let cases: [(&str, Pairs<'_>, Result<ProtocolVersion, ReplyError>); 10] = [
         ("5.0 says no version", &[("encoding", "UTF8")], Ok(ProtocolVersion::V4)),
         ("4", &[("proto_version", "4")], Ok(ProtocolVersion::V4)),
         ("5", &[("proto_version", "5")], Ok(ProtocolVersion::V5)),
-        ("not offered", &[("proto_version", "6")], protocol("6")),
+        ("6", &[("proto_version", "6")], Ok(ProtocolVersion::V6)),
+        ("not known", &[("proto_version", "7")], protocol("7")),
         ("no number", &[("proto_version", "")], protocol("")),
         (
             "other encoding",

@@ -32,7 +32,7 @@ impl Value {
 }
 
 fn versions() -> impl Strategy<Value = ProtocolVersion> {
-    prop_oneof![Just(ProtocolVersion::V4), Just(ProtocolVersion::V5)]
+    prop_oneof![Just(ProtocolVersion::V4), Just(ProtocolVersion::V5), Just(ProtocolVersion::V6)]
 }
 
 /// Positions below the one whose first byte is the type of the startup message; no server gets there.

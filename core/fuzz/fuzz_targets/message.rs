@@ -11,7 +11,7 @@ fn walk(tuple: Tuple<'_>) {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    for version in [ProtocolVersion::V4, ProtocolVersion::V5] {
+    for version in ProtocolVersion::ALL {
         let Ok(envelope) = Envelope::read(bytes, version) else { continue };
         match &envelope.message {
             Message::Insert(row) => walk(row.new),

@@ -280,8 +280,7 @@ impl OutputOptions {
         }
         let (min, max) = (given.required("min_proto_version")?, given.required("max_proto_version")?);
         let chosen = max.min(ProtocolVersion::MAX.number());
-        let version = [ProtocolVersion::V4, ProtocolVersion::V5].into_iter().find(|v| v.number() == chosen);
-        match version {
+        match ProtocolVersion::from_number(chosen) {
             Some(version) if min <= chosen => {
                 let peer = given.number("spock_version_num")?.unwrap_or(0);
                 if version == ProtocolVersion::V4 && peer < 50_000 {
@@ -334,7 +333,8 @@ impl OutputOptions {
         let build = &facts.build;
         let major = build.basetypes_version().to_string();
         vec![
-            ("max_proto_version", ProtocolVersion::MAX.number().to_string()),
+            // Peers of the C edition read what a C node would say.
+            ("max_proto_version", self.version.max(ProtocolVersion::MAX_OF_C).number().to_string()),
             ("min_proto_version", ProtocolVersion::MIN.number().to_string()),
             ("proto_version", self.version.number().to_string()),
             ("coltypes", flag(false)),

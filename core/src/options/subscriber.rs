@@ -22,6 +22,8 @@ pub struct SubscriberOptions {
     pub replication_sets: Option<Vec<String>>,
     /// A catch-up of one table, schema and name.
     pub only_table: Option<(String, String)>,
+    /// The highest protocol to ask for: that of the C edition, unless the provider is known to speak more.
+    pub max_version: ProtocolVersion,
     /// Our version text.
     pub spock_version: String,
     /// Our version number, at least 50000.
@@ -56,7 +58,7 @@ impl SubscriberOptions {
         let mut pairs = vec![
             ("expected_encoding", self.encoding.clone()),
             ("min_proto_version", ProtocolVersion::MIN.number().to_string()),
-            ("max_proto_version", ProtocolVersion::MAX.number().to_string()),
+            ("max_proto_version", self.max_version.number().to_string()),
             ("startup_params_format", "1".to_owned()),
             ("binary.want_internal_basetypes", flag(!self.force_text)),
             ("binary.want_binary_basetypes", flag(!self.force_text)),
@@ -188,6 +190,7 @@ impl Session {
             Some(said) => match said.as_str() {
                 "4" => ProtocolVersion::V4,
                 "5" => ProtocolVersion::V5,
+                "6" => ProtocolVersion::V6,
                 _ => return Err(ReplyError::Protocol { said }),
             },
         };

@@ -1,8 +1,8 @@
-//! Messages to bytes and back: the stream between a provider and a subscriber, protocol versions 4 and 5.
+//! Messages to bytes and back: the stream between a provider and a subscriber, protocol versions 4 to 6.
 //! Between `output` (decoded WAL to messages) and `apply` (messages to rows), which meet only here.
 //!
-//! Order in this folder: [`io`] (cursors), [`frame`] (the replication sub-protocol around each message), [`txn`], [`row`],
-//! [`control`] (messages by family, reader beside writer).
+//! Order in this folder: [`io`] (cursors), [`frame`] (the replication sub-protocol around what is sent), [`batch`] (many
+//! messages in one frame), [`txn`], [`row`], [`control`] (messages by family, reader beside writer).
 //!
 //! # Invariants
 //! 1. A reader never panics and never allocates for a row, whatever the bytes; values borrow from the frame.
@@ -10,6 +10,7 @@
 //! 3. Reading and writing again gives the same bytes.
 //! 4. Text is bytes in the database's encoding: names and values of a LATIN1 database are not UTF-8.
 
+pub mod batch;
 pub mod control;
 pub mod frame;
 pub mod io;
@@ -27,22 +28,32 @@ pub enum ProtocolVersion {
     V4,
     /// Spock 6.0: every message but the startup message begins with the provider's WAL position; ORIGIN carries a name.
     V5,
+    /// Between nodes of this edition: as 5, but all frames after the startup message are batches ([`batch`]), the position
+    /// stands once in each batch, and there is no COMMIT ORDER.
+    V6,
 }
 
 impl ProtocolVersion {
+    /// All, from the lowest.
+    pub const ALL: [Self; 3] = [Self::V4, Self::V5, Self::V6];
     /// The highest version that we speak.
-    pub const MAX: Self = Self::V5;
+    pub const MAX: Self = Self::V6;
+    /// The highest version that nodes of the C edition speak.
+    pub const MAX_OF_C: Self = Self::V5;
     /// The lowest version that we speak.
     pub const MIN: Self = Self::V4;
-    /// Number kept for the layout between our own nodes (batch frames, versions of single rows). Neither offered nor granted
-    /// until it is built: a peer that asks for it gets [`ProtocolVersion::MAX`].
-    pub const RESERVED: u32 = 6;
+
+    /// The version with that number.
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|version| version.number() == number)
+    }
 
     /// As it stands in options and in the startup message.
     pub const fn number(self) -> u32 {
         match self {
             Self::V4 => 4,
             Self::V5 => 5,
+            Self::V6 => 6,
         }
     }
 }
@@ -129,7 +140,8 @@ pub enum Message<'a> {
 /// A message with the position that protocol 5 puts before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Envelope<'a> {
-    /// The provider's WAL write position when it sent this. `None` in protocol 4 and for the startup message.
+    /// The provider's WAL write position when it sent this. `None` in protocol 4, in a batch, which has it once, and for the
+    /// startup message.
     pub insert_lsn: Option<Lsn>,
     /// The message.
     pub message: Message<'a>,
@@ -150,7 +162,7 @@ impl<'a> Envelope<'a> {
             return Ok(Self { insert_lsn: None, message: Message::Startup(startup) });
         }
         let insert_lsn = match version {
-            ProtocolVersion::V4 => None,
+            ProtocolVersion::V4 | ProtocolVersion::V6 => None,
             ProtocolVersion::V5 => input.lsn("insert position")?,
         };
         let message = Message::read_body(&mut input, version)?;
@@ -179,10 +191,10 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// Appends what stands before the type byte: the provider's WAL write position in protocol 5, nothing in protocol 4.
+/// Appends what stands before the type byte: the provider's WAL write position in protocol 5, nothing in 4 and in a batch.
 pub fn begin_message(out: &mut Vec<u8>, version: ProtocolVersion, insert_lsn: Option<Lsn>) {
     match version {
-        ProtocolVersion::V4 => {}
+        ProtocolVersion::V4 | ProtocolVersion::V6 => {}
         ProtocolVersion::V5 => out.extend_from_slice(&Lsn::raw(insert_lsn).to_be_bytes()),
     }
 }

@@ -136,7 +136,7 @@ impl Commit {
             committed_at: input.time("commit time")?,
             insert_lsn: match version {
                 ProtocolVersion::V4 => input.lsn("insert position")?,
-                ProtocolVersion::V5 => None,
+                ProtocolVersion::V5 | ProtocolVersion::V6 => None,
             },
         })
     }

@@ -23,11 +23,13 @@ use crate::worker::pause;
 use crate::worker::progress::{self, ProgressKey, ProgressUpdate};
 use crate::worker::registry::{self, WorkerStatus};
 use pgrx::PgSqlErrorCode;
+use spock_core::options::subscriber::Session;
 use spock_core::progress::{Positions, Progress};
 use spock_core::sync::SyncState;
 use spock_core::types::{Lsn, PgTime, SubId};
+use spock_core::wire::batch::Batch;
 use spock_core::wire::frame::{Frame, StandbyStatus};
-use spock_core::wire::{Envelope, Message, ProtocolVersion};
+use spock_core::wire::{Envelope, Message, ProtocolVersion, WireError};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -45,9 +47,7 @@ struct Receiver<'s> {
     stream: Stream,
     applier: Applier<'s>,
     progress: Progress,
-    protocol: ProtocolVersion,
-    /// The provider's WAL position, as far as it told.
-    provider_lsn: Option<Lsn>,
+    heard: Heard,
     heard_at: Instant,
     fed_back_at: Instant,
     delay_us: i64,
@@ -108,8 +108,7 @@ impl<'s> Receiver<'s> {
             applier: Applier::new(subscription, local, nodes, origin, known, whole),
             stream,
             progress: Progress::starting_at(start),
-            protocol: ProtocolVersion::MIN,
-            provider_lsn: None,
+            heard: Heard { protocol: Session::VERSION_BEFORE_STARTUP, provider_lsn: None, batch: Batch::default() },
             heard_at: now,
             fed_back_at: now,
             delay_us: if whole { subscription.apply_delay_us } else { 0 },
@@ -221,9 +220,7 @@ impl<'s> Receiver<'s> {
     /// Handles the next frame. False: none came in time.
     fn take(&mut self, wait: Duration) -> bool {
         let handled = match self.stream.next(wait) {
-            Ok(Wake::Frame(bytes)) => {
-                handle(bytes, &mut self.applier, &mut self.progress, &mut self.protocol, &mut self.provider_lsn)
-            }
+            Ok(Wake::Frame(bytes)) => self.heard.take(bytes, &mut self.applier, &mut self.progress),
             Ok(Wake::Timeout) => return false,
             Ok(Wake::Latch) => {
                 latch::reload_if_asked();
@@ -233,8 +230,31 @@ impl<'s> Receiver<'s> {
             Err(error) => broken(&self.place, &error),
         };
         self.heard_at = Instant::now();
+        self.settle_outcome(handled);
+        true
+    }
+
+    /// The messages of a batch, one after the other. What is done between two of them may take its time: the batch is ours.
+    fn take_batch(&mut self, end: Option<Lsn>) {
+        loop {
+            let outcome = match self.heard.batch.next_message() {
+                Ok(None) => break,
+                Ok(Some(bytes)) => feed(bytes, self.heard.protocol, &mut self.applier).1,
+                Err(error) => garbled(&error).raise(),
+            };
+            self.settle_outcome(outcome);
+            if self.disabled {
+                return;
+            }
+        }
+        // Not before everything up to there is applied: what is told the provider meanwhile must not count it.
+        self.progress.received(end);
+    }
+
+    fn settle_outcome(&mut self, handled: Handled) {
         match handled {
             Handled::Nothing => {}
+            Handled::Batch(end) => self.take_batch(end),
             Handled::ReplyWanted(forced) => self.feedback(forced, false),
             Handled::Committed(done) => {
                 if let (Some(local), Some(remote)) = (done.local_end, done.remote_end) {
@@ -256,7 +276,6 @@ impl<'s> Receiver<'s> {
                 self.disabled = true;
             }
         }
-        true
     }
 
     fn drained(&mut self) {
@@ -354,7 +373,7 @@ impl<'s> Receiver<'s> {
     fn publish_progress(&mut self, done: &Committed) {
         let update = ProgressUpdate {
             commit: done.remote_end.map(|end| (done.commit_time, end)),
-            insert_lsn: self.provider_lsn.or(done.insert_lsn),
+            insert_lsn: self.heard.provider_lsn.or(done.insert_lsn),
             received_lsn: self.progress.last_received(),
             by_decode: true,
         };
@@ -379,43 +398,60 @@ enum Handled {
     ReplyWanted(bool),
     Begun(PgTime),
     Committed(Committed),
+    /// Messages lie in the batch; the position is that of its end.
+    Batch(Option<Lsn>),
     Disabled,
 }
 
-/// Free of `Receiver`, because the frame borrows its stream.
-fn handle(
-    bytes: &[u8],
-    applier: &mut Applier<'_>,
-    progress: &mut Progress,
-    protocol: &mut ProtocolVersion,
-    provider_lsn: &mut Option<Lsn>,
-) -> Handled {
-    match Frame::read(bytes).unwrap_or_else(|error| garbled(&error).raise()) {
-        Frame::Keepalive(keepalive) => {
-            progress.received(keepalive.end);
-            Handled::ReplyWanted(keepalive.reply_requested)
+/// What is known of the stream besides its progress. Apart from the connection, because a frame borrows that.
+struct Heard {
+    protocol: ProtocolVersion,
+    /// The provider's WAL position, as far as it told.
+    provider_lsn: Option<Lsn>,
+    batch: Batch,
+}
+
+impl Heard {
+    fn take(&mut self, bytes: &[u8], applier: &mut Applier<'_>, progress: &mut Progress) -> Handled {
+        let data = match Frame::read(bytes).unwrap_or_else(|error| garbled(&error).raise()) {
+            Frame::Keepalive(keepalive) => {
+                progress.received(keepalive.end);
+                return Handled::ReplyWanted(keepalive.reply_requested);
+            }
+            Frame::Data(data) => data,
+            Frame::Other(_) => return Handled::Nothing,
+        };
+        if self.protocol == ProtocolVersion::V6 {
+            let position = self.batch.load(data.message).unwrap_or_else(|error| garbled(&error).raise());
+            self.provider_lsn = position.or(self.provider_lsn);
+            return Handled::Batch(data.start);
         }
-        Frame::Data(data) => {
-            progress.received(data.start);
-            let Envelope { insert_lsn, message } =
-                Envelope::read(data.message, *protocol).unwrap_or_else(|error| garbled(&error).raise());
-            if let Message::Startup(startup) = &message {
-                *protocol = check_startup(startup);
-                return Handled::Nothing;
-            }
-            if insert_lsn.is_some() {
-                *provider_lsn = insert_lsn;
-            }
-            let begins = matches!(message, Message::Begin(_));
-            match applier.feed(&message) {
-                Fed::Committed(done) => Handled::Committed(done),
-                Fed::Disabled => Handled::Disabled,
-                Fed::Nothing if begins => applier.begun_at().map_or(Handled::Nothing, Handled::Begun),
-                Fed::Nothing => Handled::Nothing,
-            }
+        progress.received(data.start);
+        let envelope = Envelope::read(data.message, self.protocol);
+        if let Ok(Envelope { message: Message::Startup(startup), .. }) = &envelope {
+            self.protocol = check_startup(startup);
+            return Handled::Nothing;
         }
-        Frame::Other(_) => Handled::Nothing,
+        let (insert_lsn, handled) = handle(envelope, applier);
+        self.provider_lsn = insert_lsn.or(self.provider_lsn);
+        handled
     }
+}
+
+fn feed(bytes: &[u8], protocol: ProtocolVersion, applier: &mut Applier<'_>) -> (Option<Lsn>, Handled) {
+    handle(Envelope::read(bytes, protocol), applier)
+}
+
+fn handle(envelope: Result<Envelope<'_>, WireError>, applier: &mut Applier<'_>) -> (Option<Lsn>, Handled) {
+    let Envelope { insert_lsn, message } = envelope.unwrap_or_else(|error| garbled(&error).raise());
+    let begins = matches!(message, Message::Begin(_));
+    let handled = match applier.feed(&message) {
+        Fed::Committed(done) => Handled::Committed(done),
+        Fed::Disabled => Handled::Disabled,
+        Fed::Nothing if begins => applier.begun_at().map_or(Handled::Nothing, Handled::Begun),
+        Fed::Nothing => Handled::Nothing,
+    };
+    (insert_lsn, handled)
 }
 
 fn send_feedback(stream: &mut Stream, progress: &mut Progress, place: &Place, reply_wanted: bool) {
@@ -444,7 +480,7 @@ fn broken(place: &Place, error: &ConnError) -> ! {
     lost(error).raise()
 }
 
-fn garbled(error: &spock_core::wire::WireError) -> Report {
+fn garbled(error: &WireError) -> Report {
     Report::new(PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION, format!("the provider sent an invalid message: {error}"))
 }
 

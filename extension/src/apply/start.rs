@@ -86,6 +86,11 @@ fn start_stream(
         // A table's slot and position are of the same minute.
         Some(_) => drop(connection.query("IDENTIFY_SYSTEM", &[])?),
     }
+    // A C node is offered what it knows.
+    let rows = connection.query("SELECT spock.spock_max_proto_version()", &[])?;
+    let theirs = rows.get(0, 0).and_then(|text| text.parse().ok()).unwrap_or(ProtocolVersion::MIN.number());
+    let ours = ProtocolVersion::MAX;
+    let max_version = if theirs >= ours.number() { ours } else { ProtocolVersion::MAX_OF_C };
     let by_sets = only.is_none_or(|(_, by_sets)| by_sets);
     let options = SubscriberOptions {
         build: BuildFacts::of_this_machine(server::pg_version_num().unsigned_abs()),
@@ -94,6 +99,7 @@ fn start_stream(
         forward_origins: subscription.forward_origins.clone(),
         replication_sets: by_sets.then(|| subscription.replication_sets.clone()),
         only_table: only.map(|(table, _)| (table.schema.clone(), table.table.clone())),
+        max_version,
         spock_version: server::VERSION.to_owned(),
         spock_version_num: SPOCK_VERSION_NUM,
     };

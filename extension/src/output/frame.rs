@@ -1,8 +1,9 @@
-//! The one buffer in which every message of a session is built. Layouts: `spock_core::wire`.
+//! The one buffer in which every message of a session is built, and in protocol 6 many of them. Layouts: `spock_core::wire`.
 //!
 //! # Invariants
+//! 0. A batch leaves when it is [`BATCH_BYTES`] long, with the COMMIT of its transaction, and before anything is waited for.
 //! 1. The buffer is cleared, not freed, between messages: no allocation per message once it has grown.
-//! 2. From protocol 5 on a message starts with eight bytes that [`Stream::send`] fills with the WAL write position. The
+//! 2. In protocol 5 a message, and in protocol 6 a batch, starts with eight bytes that [`Stream::send`] fills with the WAL write position. The
 //!    startup message alone never has them.
 //! 3. BEGIN, RELATION and the startup message are not the last of their callback: alone they confirm nothing.
 
@@ -14,23 +15,50 @@ use spock_core::types::{Lsn, OriginId, RelId};
 use spock_core::wire::control::{LogicalMessage, Startup};
 use spock_core::wire::row::{Column, Part, Relation, RowKind, Truncate, begin_row, write_tuple};
 use spock_core::wire::txn::{Begin, Commit, CommitOrder, Origin};
-use spock_core::wire::{ProtocolVersion, begin_message};
+use spock_core::wire::{ProtocolVersion, batch, begin_message};
 
 /// A buffer that had to grow beyond this is given back after the message that needed it.
 const KEEP_BYTES_MAX: usize = 1 << 20;
 /// Room for an ordinary row from the start.
 const FIRST_BYTES: usize = 8192;
 
+/// A batch of this length is sent: large enough that the cost of sending does not matter, small against caches and pipes.
+const BATCH_BYTES: usize = 1 << 16;
+
 /// Builds one message at a time.
 pub struct Frame {
     bytes: Vec<u8>,
     version: ProtocolVersion,
+    /// In a batch: where the entry of the current message begins.
+    entry: usize,
 }
 
 impl Frame {
     /// For a session with this layout.
     pub fn new(version: ProtocolVersion) -> Self {
-        Self { bytes: Vec::with_capacity(FIRST_BYTES), version }
+        Self { bytes: Vec::with_capacity(FIRST_BYTES), version, entry: 0 }
+    }
+
+    /// Room for the next message: an empty buffer, or a new entry of the batch.
+    #[inline]
+    fn room(&mut self) -> &mut Vec<u8> {
+        if self.version != ProtocolVersion::V6 {
+            return self.clear();
+        }
+        if self.bytes.is_empty() {
+            batch::begin(&mut self.bytes);
+        }
+        self.entry = batch::begin_entry(&mut self.bytes);
+        &mut self.bytes
+    }
+
+    /// Sends what the batch holds, if anything. `last` as for [`Stream::send`].
+    pub fn flush(&mut self, stream: &mut Stream<'_>, last: bool) -> Result<(), Report> {
+        if self.version == ProtocolVersion::V6 && !self.bytes.is_empty() {
+            stream.send(&mut self.bytes, true, last)?;
+            self.clear();
+        }
+        Ok(())
     }
 
     fn clear(&mut self) -> &mut Vec<u8> {
@@ -44,19 +72,27 @@ impl Frame {
     /// An empty message, with room for the position.
     fn begin(&mut self) -> &mut Vec<u8> {
         let version = self.version;
-        let bytes = self.clear();
+        let bytes = self.room();
         begin_message(bytes, version, None);
         bytes
     }
 
+    #[inline]
     fn send(&mut self, stream: &mut Stream<'_>, last: bool) -> Result<(), Report> {
+        if self.version == ProtocolVersion::V6 {
+            batch::end_entry(&mut self.bytes, self.entry);
+            // A position inside a transaction confirms nothing.
+            return if self.bytes.len() < BATCH_BYTES { Ok(()) } else { self.flush(stream, false) };
+        }
         stream.send(&mut self.bytes, self.version == ProtocolVersion::V5, last)
     }
 
     /// The startup message.
     pub fn startup(&mut self, stream: &mut Stream<'_>, pairs: &[(&'static str, String)]) -> Result<(), Report> {
         Startup::write_of(self.clear(), pairs.iter().map(|(key, value)| (*key, value.as_str())));
-        stream.send(&mut self.bytes, false, false)
+        stream.send(&mut self.bytes, false, false)?;
+        self.clear();
+        Ok(())
     }
 
     /// BEGIN.
@@ -81,6 +117,9 @@ impl Frame {
 
     /// COMMIT ORDER. A slot of ours is in no group, so there is never a transaction to wait for.
     pub fn commit_order(&mut self, stream: &mut Stream<'_>) -> Result<(), Report> {
+        if self.version == ProtocolVersion::V6 {
+            return Ok(());
+        }
         CommitOrder { previous: None }.write(self.begin());
         self.send(stream, true)
     }
@@ -96,7 +135,8 @@ impl Frame {
         };
         let version = self.version;
         commit.write(version, self.begin());
-        self.send(stream, true)
+        self.send(stream, true)?;
+        self.flush(stream, true)
     }
 
     /// RELATION.
@@ -118,7 +158,7 @@ impl Frame {
     /// Starts a row change; [`Frame::tuple`] adds its parts, [`Frame::row_end`] sends it.
     pub fn row(&mut self, kind: RowKind, relation: RelId) {
         let version = self.version;
-        begin_row(self.clear(), version, None, kind, relation);
+        begin_row(self.room(), version, None, kind, relation);
     }
 
     /// Adds one tuple of a row change.
@@ -177,6 +217,7 @@ impl Frame {
             payload: message.payload,
         };
         relayed.write(self.begin());
-        self.send(stream, true)
+        self.send(stream, true)?;
+        if relayed.transactional { Ok(()) } else { self.flush(stream, true) }
     }
 }

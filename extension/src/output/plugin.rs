@@ -128,7 +128,10 @@ impl Publish for Publisher {
         self.repairing = false;
         stream.progress(!announced);
         if announced {
-            delay();
+            if settings::output_delay_ms() > 0 {
+                self.frame.flush(stream, false)?;
+                delay();
+            }
             self.tally.publish();
             self.frame.commit(stream, txn)
         } else {
