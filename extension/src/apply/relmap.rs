@@ -111,7 +111,7 @@ pub struct Mapping {
     /// In wire order.
     pub columns: Vec<MappedColumn>,
     /// Finds rows; `None`: all columns are compared.
-    pub key: Option<KeyIndex>,
+    pub key: Option<Rc<KeyIndex>>,
     /// For searches without an index.
     pub equality: Vec<ColumnEquality>,
     /// Local columns that values are sent for.
@@ -395,7 +395,7 @@ impl Mapping {
             .map(|column| column.number)
             .collect();
         let memory = OwnedContext::new(c"spock relation mapping");
-        let key = table.key_index();
+        let key = table.key_index().map(Rc::new);
         let equality = if key.is_none() { equality(&local, &columns, remote, &memory) } else { Vec::new() };
         Ok(Self {
             validity,

@@ -369,7 +369,6 @@ impl<'s> Applier<'s> {
         if kind != RowKind::Insert || target.inserts_fire_before() {
             next_command();
         }
-        let index = mapping.key.as_ref().map(|key| key.name.clone());
         let mut row = Row { target, mapping, counts, remote, place: &self.place };
         let conflict = apply(&mut row, &mut self.versions)?;
         match kind {
@@ -387,6 +386,7 @@ impl<'s> Applier<'s> {
             change_log::write(logging, change, (origin, current.begin.committed_at), remote, row.mapping)?;
         }
         let Some(conflict) = conflict else { return Ok(()) };
+        let index = mapping.key.as_ref().map(|key| key.name.clone());
         // Casts to JSON may be the owner's functions, so the texts are made before the worker is itself again.
         let texts = settings::save_resolutions().then(|| RowTexts {
             local: local_row(target, &conflict).map(Slot::to_json),
@@ -533,14 +533,14 @@ impl<'s> Applier<'s> {
             done.local_end = Lsn::new(session::last_commit_end());
         }
         // Nothing that happens now can be the transaction's fault.
-        let (xid, commit_lsn) = (current.begin.xid.0, lsn_text(current.begin.commit_lsn));
+        let begin = current.begin;
         self.place.leave_transaction();
         self.passed();
         // A transaction that wrote nothing has no commit record: the position moves in memory.
         self.origin.advance(end);
         debug(Level::Debug, || {
-            let name = &self.subscription.name;
-            format!("subscription \"{name}\" applied transaction {xid}, commit {commit_lsn}")
+            let (name, xid, lsn) = (&self.subscription.name, begin.xid.0, lsn_text(begin.commit_lsn));
+            format!("subscription \"{name}\" applied transaction {xid}, commit {lsn}")
         });
         Ok(Fed::Committed(done))
     }

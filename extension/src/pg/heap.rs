@@ -14,6 +14,7 @@ use super::search::KeyScan;
 use super::tuple::{OwnedContext, Slot, Value};
 use crate::error::Report;
 use pgrx::{PgSqlErrorCode, pg_sys};
+use std::rc::Rc;
 
 /// What became of an insert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +63,9 @@ pub struct Target {
     pub(super) estate: *mut pg_sys::EState,
     result: *mut pg_sys::ResultRelInfo,
     epq: *mut pg_sys::EPQState,
+    /// What finds rows, opened when the first one is looked for: most inserts look for none.
     pub(super) key: Option<KeyScan>,
+    pub(super) key_index: Option<Rc<KeyIndex>>,
     duties: Duties,
     defaults: Vec<(ColumnNumber, *mut pg_sys::ExprState)>,
     // Freed last.
@@ -100,7 +103,7 @@ impl Defaults {
 
 impl Target {
     /// Prepares writing `table`. `written` are the columns that updates may change. Lives in the current transaction.
-    pub fn prepare(table: Table, key: Option<&KeyIndex>, written: &[ColumnNumber], defaults: &Defaults) -> Self {
+    pub fn prepare(table: Table, key: Option<&Rc<KeyIndex>>, written: &[ColumnNumber], defaults: &Defaults) -> Self {
         let memory = TransactionMemory::new(c"spock open table");
         // SAFETY: inside a transaction. Everything is allocated in memory of ours or the executor state's, and the slots
         // pin the descriptor of a table that stays open as long as they.
@@ -119,18 +122,45 @@ impl Target {
                 .iter()
                 .map(|&(number, expression)| (number, pg_sys::ExecInitExpr(expression, core::ptr::null_mut())))
                 .collect();
-            let key = key.map(|key| KeyScan::open(&table, key));
             // Slots outlive the executor state by a moment: they are not in its context.
             pg_sys::MemoryContextSwitchTo(memory.raw());
             let (remote, local, merged) = (Slot::for_values(&table), Slot::for_table(&table), Slot::for_values(&table));
             pg_sys::MemoryContextSwitchTo(previous);
-            Self { remote, local, merged, table, estate, result, epq, key, duties, defaults, _memory: memory }
+            Self {
+                remote,
+                local,
+                merged,
+                table,
+                estate,
+                result,
+                epq,
+                key: None,
+                key_index: key.cloned(),
+                duties,
+                defaults,
+                _memory: memory,
+            }
         }
     }
 
     /// The table.
     pub fn table(&self) -> &Table {
         &self.table
+    }
+
+    /// The open search by key, opened if need be. `None`: the table has no key.
+    pub(super) fn key_scan(&mut self) -> Option<&mut KeyScan> {
+        if self.key.is_none() {
+            let index = self.key_index.as_ref()?;
+            // SAFETY: inside the transaction of this target; the executor state's context lives as long as the search.
+            self.key = Some(unsafe {
+                let previous = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
+                let scan = KeyScan::open(&self.table, index);
+                pg_sys::MemoryContextSwitchTo(previous);
+                scan
+            });
+        }
+        self.key.as_mut()
     }
 
     /// After a rollback of the subtransaction that it was prepared in: nothing is left to close.

@@ -16,6 +16,7 @@ use super::origin::OriginNumber;
 use core::ffi::{c_char, c_void};
 use pgrx::{pg_guard, pg_sys};
 use std::cell::{Cell, RefCell};
+use std::sync::OnceLock;
 
 /// Fixed number that existing clusters know as ours.
 const RMGR_ID: pg_sys::RmgrId = 144;
@@ -154,6 +155,11 @@ fn before_commit() {
 /// Servers built with assertions insist that the flag is not set when a commit starts. They then rely on `base` of the
 /// next record: a checkpoint would have to start and end between two adjacent WAL records to hurt.
 fn asserts_enabled() -> bool {
+    static ENABLED: OnceLock<bool> = OnceLock::new();
+    *ENABLED.get_or_init(ask_asserts)
+}
+
+fn ask_asserts() -> bool {
     // SAFETY: a preset parameter that always exists; the text belongs to the server.
     let value = unsafe { pg_sys::GetConfigOption(c"debug_assertions".as_ptr(), true, false) };
     // SAFETY: null or NUL-terminated.

@@ -102,12 +102,6 @@ impl KeyScan {
         }
     }
 
-    /// The index that it searches.
-    pub(super) fn index_oid(&self) -> pg_sys::Oid {
-        // SAFETY: open as long as the search is.
-        unsafe { (*self.index).rd_id }
-    }
-
     /// Ends the search.
     ///
     /// # Safety
@@ -125,6 +119,7 @@ impl Target {
     /// Finds the row with the key of `remote`. Waits for transactions that are changing it. `None`: no key index, or
     /// a key column is NULL, which no identity allows.
     pub fn find_by_key(&mut self) -> Option<Found> {
+        self.key_scan()?;
         let scan = self.key.as_mut()?;
         for (key, column) in scan.keys.iter_mut().zip(&scan.columns) {
             let value = self.remote.get(*column);

@@ -36,7 +36,7 @@ impl Target {
     }
 
     fn other_unique(&self) -> Vec<KeyIndex> {
-        let own = self.key.as_ref().map(KeyScan::index_oid);
+        let own = self.key_index.as_ref().map(|key| key.oid);
         let mut found = Vec::new();
         // SAFETY: the table is open and locked, so its indexes stay; each is opened, looked at and closed.
         unsafe {
