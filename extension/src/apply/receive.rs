@@ -39,6 +39,10 @@ const IDLE_WAIT: Duration = Duration::from_secs(1);
 const UNFLUSHED_WAIT: Duration = Duration::from_millis(100);
 /// Longest time in which a busy stream goes without feedback. A sixth of the default `wal_sender_timeout`.
 const FEEDBACK_INTERVAL_MAX: Duration = Duration::from_secs(10);
+/// A provider whose WAL is so far ahead of what it has sent works off a backlog.
+const BACKLOG_BYTES: u64 = 1 << 18;
+/// How often it is told how far we are meanwhile: often enough for it to move its slot, seldom enough not to cost it anything.
+const BACKLOG_FEEDBACK_INTERVAL: Duration = Duration::from_millis(20);
 /// Shortest piece of an apply delay: frames are answered in between.
 const DELAY_STEP: Duration = Duration::from_millis(500);
 
@@ -279,7 +283,11 @@ impl<'s> Receiver<'s> {
     }
 
     fn drained(&mut self) {
-        self.feedback(false, false);
+        // A provider that has much more to send waits for nobody's word.
+        let ahead = Lsn::raw(self.heard.provider_lsn).saturating_sub(Lsn::raw(self.progress.last_received()));
+        if ahead < BACKLOG_BYTES || self.fed_back_at.elapsed() > BACKLOG_FEEDBACK_INTERVAL {
+            self.feedback(false, false);
+        }
         self.look_at_tables();
     }
 

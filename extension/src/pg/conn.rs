@@ -364,6 +364,23 @@ impl CopyOut<'_> {
         Ok(None)
     }
 
+    /// A piece that has arrived already. `None`: there is none now, or the copy is complete.
+    pub fn next_ready(&mut self) -> Result<Option<CopyBuffer>, ConnError> {
+        if self.ended {
+            return Ok(None);
+        }
+        match self.connection.pg.copy_row() {
+            CopyRead::Row(row) => Ok(Some(row)),
+            CopyRead::Failed => Err(self.connection.lost()),
+            CopyRead::WouldBlock => Ok(None),
+            CopyRead::End => {
+                self.ended = true;
+                self.finish()?;
+                Ok(None)
+            }
+        }
+    }
+
     /// Reads the command's results: without an error among them the peer has sent everything.
     fn finish(&mut self) -> Result<(), ConnError> {
         let mut complete = false;

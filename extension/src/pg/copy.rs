@@ -13,6 +13,7 @@ use super::scope::ActiveSnapshot;
 use super::session::OwnerScope;
 use crate::error::Report;
 use core::ffi::{CStr, c_int, c_void};
+use core::mem::MaybeUninit;
 use core::ptr::null_mut;
 use pgrx::{pg_guard, pg_sys};
 use spock_core::copy::CopyFormat;
@@ -30,24 +31,25 @@ struct Source<'c> {
 }
 
 impl Source<'_> {
-    /// Fills `room`, waiting until at least `wanted` bytes are there or the rows are at their end.
-    fn read(&mut self, room: &mut [u8], wanted: usize) -> usize {
+    /// Fills `room` with what is there, waiting only until there are `wanted` bytes or the rows are at their end.
+    fn read(&mut self, room: &mut [MaybeUninit<u8>], wanted: usize) -> usize {
         let mut filled = 0;
         loop {
             if let Some(piece) = &self.piece {
                 let left = piece.bytes().get(self.used..).unwrap_or_default();
                 let count = left.len().min(room.len() - filled);
-                room[filled..filled + count].copy_from_slice(&left[..count]);
+                room[filled..filled + count].write_copy_of_slice(&left[..count]);
                 filled += count;
                 self.used += count;
                 if count == left.len() {
                     self.piece = None;
                 }
             }
-            if filled == room.len() || filled >= wanted {
+            if filled == room.len() {
                 return filled;
             }
-            match self.copy.next() {
+            let next = if filled < wanted { self.copy.next() } else { self.copy.next_ready() };
+            match next {
                 Ok(Some(piece)) => (self.piece, self.used) = (Some(piece), 0),
                 Ok(None) => return filled,
                 Err(error) => Report::from(error).raise(),
@@ -83,11 +85,9 @@ unsafe extern "C-unwind" fn read_source(room: *mut c_void, wanted: c_int, size: 
         return 0;
     }
     // SAFETY: the source outlives the scope that set it, and nobody else refers to it while the server's COPY runs. The
-    // server gives `size` bytes of room; they are zeroed so that a slice may refer to them.
-    let (source, room) = unsafe {
-        core::ptr::write_bytes(room.cast::<u8>(), 0, size as usize);
-        (&mut *source, core::slice::from_raw_parts_mut(room.cast::<u8>(), size as usize))
-    };
+    // server gives `size` bytes of room, which need not hold anything yet.
+    let (source, room) =
+        unsafe { (&mut *source, core::slice::from_raw_parts_mut(room.cast::<MaybeUninit<u8>>(), size as usize)) };
     let filled = source.read(room, usize::try_from(wanted).unwrap_or(0).max(1));
     c_int::try_from(filled).unwrap_or(0)
 }
