@@ -43,6 +43,8 @@ const FEEDBACK_INTERVAL_MAX: Duration = Duration::from_secs(10);
 const BACKLOG_BYTES: u64 = 1 << 18;
 /// How often it is told how far we are meanwhile: often enough for it to move its slot, seldom enough not to cost it anything.
 const BACKLOG_FEEDBACK_INTERVAL: Duration = Duration::from_millis(20);
+/// How often a worker that works off a backlog does what it otherwise does after each transaction.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(10);
 /// Shortest piece of an apply delay: frames are answered in between.
 const DELAY_STEP: Duration = Duration::from_millis(500);
 
@@ -52,6 +54,9 @@ struct Receiver<'s> {
     applier: Applier<'s>,
     progress: Progress,
     heard: Heard,
+    /// The last transaction, if [`Receiver::catch_breath`] has not been called since.
+    unpublished: Option<Committed>,
+    published_at: Instant,
     heard_at: Instant,
     fed_back_at: Instant,
     delay_us: i64,
@@ -112,6 +117,8 @@ impl<'s> Receiver<'s> {
             applier: Applier::new(subscription, local, nodes, origin, known, whole),
             stream,
             progress: Progress::starting_at(start),
+            unpublished: None,
+            published_at: now,
             heard: Heard { protocol: Session::VERSION_BEFORE_STARTUP, provider_lsn: None, batch: Batch::default() },
             heard_at: now,
             fed_back_at: now,
@@ -269,7 +276,7 @@ impl<'s> Receiver<'s> {
                     self.unsettled = done.remote_end;
                 }
                 pause::ended();
-                self.publish(&done);
+                self.publish(done);
             }
             Handled::Begun(at) => {
                 self.hold_back(at);
@@ -283,9 +290,11 @@ impl<'s> Receiver<'s> {
     }
 
     fn drained(&mut self) {
+        if !self.applier.in_transaction() {
+            self.catch_breath();
+        }
         // A provider that has much more to send waits for nobody's word.
-        let ahead = Lsn::raw(self.heard.provider_lsn).saturating_sub(Lsn::raw(self.progress.last_received()));
-        if ahead < BACKLOG_BYTES || self.fed_back_at.elapsed() > BACKLOG_FEEDBACK_INTERVAL {
+        if self.backlog() < BACKLOG_BYTES || self.fed_back_at.elapsed() > BACKLOG_FEEDBACK_INTERVAL {
             self.feedback(false, false);
         }
         self.look_at_tables();
@@ -364,18 +373,34 @@ impl<'s> Receiver<'s> {
         self.heard_at = Instant::now();
     }
 
-    /// Numbers for views and people.
-    fn publish(&mut self, done: &Committed) {
-        if self.whole {
-            self.publish_progress(done);
-        }
+    /// After a transaction: what it did is counted at once; the rest is done for each while the stream keeps up, and every
+    /// [`PUBLISH_INTERVAL`] in a backlog.
+    fn publish(&mut self, done: Committed) {
         for (table, counts) in self.applier.take_counts() {
             self.tally.count(table.get(), &counts);
         }
         self.tally.publish();
         self.applier.conflicts().publish(self.subscription);
+        self.unpublished = Some(done);
+        if self.backlog() < BACKLOG_BYTES || self.published_at.elapsed() > PUBLISH_INTERVAL {
+            self.catch_breath();
+        }
+    }
+
+    /// Numbers for views and people, tables that are being copied, and what every session does between two commands.
+    fn catch_breath(&mut self) {
+        let Some(done) = self.unpublished.take() else { return };
+        self.published_at = Instant::now();
+        if self.whole {
+            self.publish_progress(&done);
+        }
         self.look_at_tables();
         between_transactions();
+    }
+
+    /// How far the provider's WAL is ahead of what it has sent, as far as it told.
+    fn backlog(&self) -> u64 {
+        Lsn::raw(self.heard.provider_lsn).saturating_sub(Lsn::raw(self.progress.last_received()))
     }
 
     fn publish_progress(&mut self, done: &Committed) {
