@@ -86,11 +86,7 @@ fn start_stream(
         // A table's slot and position are of the same minute.
         Some(_) => drop(connection.query("IDENTIFY_SYSTEM", &[])?),
     }
-    // A C node is offered what it knows.
-    let rows = connection.query("SELECT spock.spock_max_proto_version()", &[])?;
-    let theirs = rows.get(0, 0).and_then(|text| text.parse().ok()).unwrap_or(ProtocolVersion::MIN.number());
-    let ours = ProtocolVersion::MAX;
-    let max_version = if theirs >= ours.number() { ours } else { ProtocolVersion::MAX_OF_C };
+    let max_version = common_version(&mut connection)?;
     let by_sets = only.is_none_or(|(_, by_sets)| by_sets);
     let options = SubscriberOptions {
         build: BuildFacts::of_this_machine(server::pg_version_num().unsigned_abs()),
@@ -107,6 +103,17 @@ fn start_stream(
         Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, error.to_string()).raise()
     });
     connection.start_copy_both(&command)
+}
+
+/// The highest protocol to ask for. A C node, or one that does not say, is offered what C nodes know.
+fn common_version(connection: &mut Connection) -> Result<ProtocolVersion, ConnError> {
+    let rows = match connection.query("SELECT spock.spock_max_proto_version()", &[]) {
+        Err(ConnError::Server { .. }) => return Ok(ProtocolVersion::MAX_OF_C),
+        answer => answer?,
+    };
+    let theirs = rows.get(0, 0).and_then(|text| text.parse::<u32>().ok()).unwrap_or_default();
+    let ours = ProtocolVersion::MAX;
+    Ok(if theirs >= ours.number() { ours } else { ProtocolVersion::MAX_OF_C })
 }
 
 /// What the provider says of itself must suit us. Returns the version that it speaks.
