@@ -179,7 +179,7 @@ impl SyncState {
         matches!(
             (self, next),
             (S::Init, S::Started | S::Data)
-                | (S::Started, S::Started | S::Data | S::Failed)
+                | (S::Started, S::Started | S::Data | S::Ready | S::Failed)
                 | (S::Data, S::Started | S::Data | S::SyncWait | S::Ready | S::Failed)
                 | (S::SyncWait, S::Catchup | S::Failed)
                 | (S::Catchup, S::SyncDone | S::SyncWait | S::Failed)

@@ -17,6 +17,9 @@ pub const HEAD_BYTES: usize = 8;
 /// Bytes before a message.
 const LENGTH_BYTES: usize = 4;
 
+/// A buffer that had to grow beyond this is given back.
+const KEEP_BYTES_MAX: usize = 1 << 20;
+
 /// Starts a batch in an empty buffer; the position is filled in when it is sent.
 pub fn begin(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0; HEAD_BYTES]);
@@ -54,6 +57,9 @@ impl Batch {
     /// [`WireError`] for a frame without head.
     pub fn load(&mut self, bytes: &[u8]) -> Result<Option<Lsn>, WireError> {
         let position = In::new(bytes).lsn("batch position")?;
+        if self.bytes.capacity() > KEEP_BYTES_MAX {
+            self.bytes = Vec::new();
+        }
         self.bytes.clear();
         self.bytes.extend_from_slice(bytes);
         self.next = HEAD_BYTES;

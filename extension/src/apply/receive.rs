@@ -275,6 +275,8 @@ impl<'s> Receiver<'s> {
                 if done.local_end.is_some() {
                     self.unsettled = done.remote_end;
                 }
+                // Also what was left out is handled now: a table must not be taken over from before it.
+                self.progress.received(done.remote_end);
                 pause::ended();
                 self.publish(done);
             }

@@ -45,6 +45,16 @@ impl Tables {
         Self::default()
     }
 
+    /// Those of `subscription` when its stream begins. A target that an earlier process told is no longer one: this stream is
+    /// not standing still there.
+    pub fn begin(subscription: &Subscription) -> Self {
+        let txn = Txn::begin();
+        states::take_back_targets(subscription.id).or_raise();
+        session::force_sync_commit();
+        txn.commit();
+        Self::load(subscription)
+    }
+
     /// Those of `subscription`, as the catalog has them. Outside a transaction.
     pub fn load(subscription: &Subscription) -> Self {
         let txn = Txn::begin();

@@ -167,7 +167,7 @@ impl<'s> Applier<'s> {
             message: MemoryContext::for_process(c"spock message"),
             current: None,
             skip_lsn: subscription.skip_lsn.filter(|_| whole),
-            tables: if whole { Tables::load(subscription) } else { Tables::none() },
+            tables: if whole { Tables::begin(subscription) } else { Tables::none() },
             counted: Vec::new(),
             conflicts: Counted::default(),
         }

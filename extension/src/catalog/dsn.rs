@@ -66,7 +66,16 @@ impl Dsn {
     /// The string itself when nothing in it is secret, else what may be shown of it.
     pub fn shown(&self) -> String {
         /// Keywords that hold, or lead to, a secret.
-        const SECRET: [&str; 6] = ["password", "passfile", "sslpassword", "sslkey", "oauth_client_secret", "service"];
+        const SECRET: [&str; 8] = [
+            "scram_client_key",
+            "scram_server_key",
+            "password",
+            "passfile",
+            "sslpassword",
+            "sslkey",
+            "oauth_client_secret",
+            "service",
+        ];
         let harmless =
             self.pairs().is_some_and(|pairs| pairs.iter().all(|(keyword, _)| !SECRET.contains(&keyword.as_str())));
         if harmless { self.0.clone() } else { self.redacted() }

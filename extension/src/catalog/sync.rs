@@ -143,6 +143,17 @@ pub fn forget_copied_tables(id: SubId) -> Result<(), Report> {
     Ok(())
 }
 
+/// Tables that were told how far to catch up wait for a new word.
+pub fn take_back_targets(id: SubId) -> Result<(), Report> {
+    debug_assert!(SyncState::Catchup.table_may_become(SyncState::SyncWait));
+    execute(
+        "UPDATE spock.local_sync_status SET sync_status = 'w'
+          WHERE sync_subid = $1::oid AND sync_nspname IS NOT NULL AND sync_status = 'u'",
+        &[oid(id.get())],
+    )?;
+    Ok(())
+}
+
 /// Removes the state of one table of one subscription.
 pub fn delete_table_state(id: SubId, table: &TableName) -> Result<(), Report> {
     execute(

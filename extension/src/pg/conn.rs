@@ -554,7 +554,7 @@ pub fn for_program(
             "password" => password = Some(value),
             "options" => session = value,
             "application_name" | "fallback_application_name" => {}
-            _ if key.contains("password") || key.contains("secret") => {
+            _ if key.contains("password") || key.contains("secret") || key.starts_with("scram_") => {
                 return Err(ConnError::Unexpected("a secret that only libpq may have"));
             }
             _ => parts.push(pair(&key, &value)),

@@ -17,8 +17,6 @@ use crate::error::Report;
 use crate::pg::authority::require_administrator;
 use crate::pg::function::{Answer, Call, Value};
 use crate::pg::heap;
-use crate::pg::partition::partitions_exclusive;
-use crate::pg::relation::{Kind, LockMode, Table, TableId};
 use crate::settings::{self, ReadOnly};
 use crate::sync::copy;
 use crate::sync::provider::Session;
@@ -41,13 +39,10 @@ fn table_of(call: &Call, n: usize) -> Result<Relation, Report> {
 
 /// Empties tables here, and only here. A table that is missing needs no emptying.
 fn truncate(names: &[TableName]) -> Result<(), Report> {
-    let mut tables: Vec<Table> = names.iter().filter_map(copy::open_exclusive).collect();
+    let tables = copy::open_to_empty(names);
     if tables.is_empty() {
         return Ok(());
     }
-    let below: Vec<TableId> =
-        tables.iter().filter(|table| table.kind() == Kind::Partitioned).flat_map(partitions_exclusive).collect();
-    tables.extend(below.into_iter().filter_map(|leaf| Table::try_open(leaf, LockMode::AccessExclusive)));
     repair_mode(true);
     heap::truncate(&tables, false);
     repair_mode(false);

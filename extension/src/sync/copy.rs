@@ -3,7 +3,7 @@
 //! # Invariants
 //! 1. Rows, and the state that says that they are here, are one transaction ([`copy_with_state`]). It carries the provider's
 //!    node id and a commit time in 1970: any other version of a row is later.
-//! 2. In a table that has rows, those whose last version came from the provider are replaced by what is copied, or go if the
+//! 2. In a table that has rows, those whose last version is known to have come from the provider are replaced by what is copied, or go if the
 //!    provider has them no more; rows that anybody else wrote last stay as they are.
 //! 3. Every column that the provider sends is copied, or nothing is: a column that is missing here is an error that names it.
 
@@ -15,6 +15,7 @@ use crate::error::{OrRaise, Report};
 use crate::pg::attempt::attempt;
 use crate::pg::copy::copy_in;
 use crate::pg::heap::next_command;
+use crate::pg::partition::partitions_exclusive;
 use crate::pg::relation::{Kind, LockMode, Table};
 use crate::pg::scope::Txn;
 use crate::pg::session::OwnerScope;
@@ -108,7 +109,7 @@ fn copy_table(source: &Source<'_>, session: &mut SnapshotSession, way: Option<Wa
     if way == Way::Merge {
         identity(&table, &remote.name).or_raise();
     }
-    let staging = (way == Way::Merge).then(|| stage(&remote.name).or_raise());
+    let staging = (way == Way::Merge).then(|| stage(&remote.name, &quoted).or_raise());
     let copy = session
         .copy_out(&command)
         .map_err(|error| failed(&format!("copy table {} from the provider", remote.name), error))
@@ -172,9 +173,13 @@ fn is_empty(name: &TableName) -> Result<bool, Report> {
 }
 
 /// Makes the temporary table, which lives until the transaction ends.
-fn stage(name: &TableName) -> Result<Table, Report> {
-    let target = name.quoted();
-    execute(&format!("CREATE TEMPORARY TABLE {STAGING} (LIKE {target}) ON COMMIT DROP"), &[])?;
+fn stage(name: &TableName, columns: &[String]) -> Result<Table, Report> {
+    let (target, list) = (name.quoted(), columns.join(", "));
+    // Only what is copied: a column that is only here may have to have a value.
+    execute(
+        &format!("CREATE TEMPORARY TABLE {STAGING} ON COMMIT DROP AS SELECT {list} FROM {target} WITH NO DATA"),
+        &[],
+    )?;
     execute(&format!("GRANT SELECT ON pg_temp.{STAGING} TO PUBLIC"), &[])?;
     next_command();
     let staging = CString::new(STAGING).unwrap_or_default();
@@ -183,8 +188,20 @@ fn stage(name: &TableName) -> Result<Table, Report> {
     })
 }
 
-/// Opens a table to empty it. `None`: it is not there.
-pub fn open_exclusive(name: &TableName) -> Option<Table> {
+/// Opens tables to empty them, with the partitions below them. Those that are not here need no emptying.
+pub fn open_to_empty<'n>(names: impl IntoIterator<Item = &'n TableName>) -> Vec<Table> {
+    let mut tables: Vec<Table> = names.into_iter().filter_map(open_exclusive).collect();
+    let partitioned = tables.iter().filter(|table| table.kind() == Kind::Partitioned);
+    let below: Vec<_> = partitioned.flat_map(partitions_exclusive).collect();
+    for leaf in below {
+        if !tables.iter().any(|table| table.id() == leaf) {
+            tables.extend(Table::try_open(leaf, LockMode::AccessExclusive));
+        }
+    }
+    tables
+}
+
+fn open_exclusive(name: &TableName) -> Option<Table> {
     let c = |text: &str| CString::new(text).ok();
     Table::open_by_name(&c(&name.schema)?, &c(&name.table)?, LockMode::AccessExclusive)
         .filter(|table| table.kind() != Kind::Other)

@@ -27,7 +27,9 @@ pub fn table_hash(table: &TableName) -> u32 {
 pub fn leftovers(subscription: &Subscription) -> Result<Vec<u32>, Report> {
     let prefix = format!("{}_", subscription.slot_name);
     let names = select(
-        "SELECT roname::text FROM pg_catalog.pg_replication_origin WHERE pg_catalog.starts_with(roname, $1)",
+        // Another subscription's name can look like that.
+        "SELECT roname::text FROM pg_catalog.pg_replication_origin WHERE pg_catalog.starts_with(roname, $1)
+            AND NOT EXISTS (SELECT FROM spock.subscription s WHERE s.sub_slot_name::text = roname)",
         &[prefix.as_str().into()],
         |row| row.get::<String>(1),
     )?;
@@ -42,7 +44,7 @@ pub fn leftovers(subscription: &Subscription) -> Result<Vec<u32>, Report> {
 pub fn clean_up(subscription: &Subscription, hash: u32) {
     let name = slot_name(subscription, hash);
     let mut side = Session::open(subscription, "cleanup").or_raise();
-    side.drop_stale_slot(&name).or_raise();
+    side.drop_slot(&name).or_raise();
     forget_origin(&name);
 }
 
@@ -68,7 +70,7 @@ pub fn forget_leftovers(subscription: &Subscription) {
     };
     for hash in hashes {
         let name = slot_name(subscription, hash);
-        match side.drop_stale_slot(&name) {
+        match side.drop_slot(&name) {
             Ok(()) => forget_origin(&name),
             Err(report) => log(Level::Warning, &report),
         }

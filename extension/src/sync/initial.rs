@@ -167,8 +167,8 @@ fn write_beginning(
 /// indexes without which they could not have been written by anybody else are not here yet.
 fn empty_copied_tables(subscription: &Subscription) -> Result<(), Report> {
     let rows = states::sync_states(subscription.id).or_raise();
-    let names = rows.into_iter().filter(|row| row.kind == SyncKind::Full).filter_map(|row| row.table);
-    let tables = names.filter_map(|name| copy::open_exclusive(&name)).collect::<Vec<_>>();
+    let names = rows.iter().filter(|row| row.kind == SyncKind::Full).filter_map(|row| row.table.as_ref());
+    let tables = copy::open_to_empty(names);
     if !tables.is_empty() {
         heap::truncate(&tables, false);
     }

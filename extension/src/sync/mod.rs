@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //! 1. Slot, snapshot and origin stand at one LSN: what committed before it is copied, what committed after it is streamed.
-//! 2. Copied rows carry the provider's node id as origin and 1970-01-01 as commit time ([`copy::stamp`]).
+//! 2. Copied rows carry the provider's node id as origin and 1970-01-01 as commit time (`copy::copy_with_state`).
 //! 3. Rows, and the state that says that they are here, are one commit.
 //! 4. Which state leads to which work is decided by `spock_core::sync`; who applies a change meanwhile, too.
 

@@ -10,14 +10,19 @@
 use crate::catalog::topology::Subscription;
 use crate::error::Report;
 use crate::pg::conn::{ConnError, Connection, CopyOut, Purpose, Rows};
+use crate::pg::latch;
 use pgrx::PgSqlErrorCode;
 use spock_core::names;
 use spock_core::sync::TableName;
 use spock_core::types::{Lsn, NodeId, PgTime, TypeOid};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A provider that does not answer for so long is tried again later.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a sender may need to notice that its client is gone.
+const SLOT_RELEASE_MAX: Duration = Duration::from_secs(30);
+/// Between two looks at such a slot.
+const SLOT_RELEASE_POLL: Duration = Duration::from_millis(100);
 /// Output plugin that our slots name.
 const PLUGIN: &str = "spock_output";
 
@@ -25,7 +30,7 @@ const PLUGIN: &str = "spock_output";
 pub struct NewSlot {
     /// The slot's consistent point.
     pub lsn: Lsn,
-    /// Name of the exported snapshot, for [`SnapshotSession::open`] and `pg_dump --snapshot`.
+    /// Name of the exported snapshot, for [`Session::see`] and `pg_dump --snapshot`.
     pub snapshot: String,
     holder: Connection,
 }
@@ -159,6 +164,28 @@ impl Session {
         .map(|_| ())
     }
 
+    /// Drops the slot `name`, if it is there and ours. Waits for a sender that has not noticed yet that its client is gone.
+    pub fn drop_slot(&mut self, name: &str) -> Result<(), Report> {
+        let started = Instant::now();
+        loop {
+            let dropped = self.query(
+                &format!("drop the replication slot \"{name}\""),
+                "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots
+                  WHERE slot_name = $1 AND plugin IN ('spock_output', 'spock') AND database = pg_catalog.current_database()",
+                &[Some(name)],
+            );
+            match dropped {
+                Err(report)
+                    if report.code == PgSqlErrorCode::ERRCODE_OBJECT_IN_USE && started.elapsed() < SLOT_RELEASE_MAX =>
+                {
+                    latch::wait(SLOT_RELEASE_POLL);
+                    latch::check_interrupts();
+                }
+                other => return other.map(|_| ()),
+            }
+        }
+    }
+
     /// Sequences of the replication sets `sets`; with `owned`, also those that belong to a column of a table in them. Only
     /// those that have given out a value.
     pub fn sequences(&mut self, sets: &[String], owned: bool) -> Result<Vec<RemoteSequence>, Report> {
@@ -224,7 +251,8 @@ fn connect(subscription: &Subscription, suffix: &str, replication: bool) -> Resu
     let purpose = Purpose { application_name: &name, replication };
     let mut connection = Connection::connect(&subscription.origin_if.dsn, purpose, CONNECT_DEADLINE)
         .map_err(|error| failed("connect to the provider", error))?;
-    let mut settings = vec!["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"];
+    let mut settings =
+        vec!["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"];
     if connection.server_version_num() >= 170_000 {
         settings.push("transaction_timeout");
     }
@@ -285,8 +313,9 @@ impl SnapshotSession {
         self.connection.tables(sets)
     }
 
-    /// Leaf partitions of a partitioned table that are in the replication sets `sets`, by name: what the stream names.
-    pub fn leaves(&mut self, table: &RemoteTable, sets: &[String]) -> Result<Vec<TableName>, Report> {
+    /// Partitions of a partitioned table that are in the replication sets `sets`, by name: all, or only the leaves, which the
+    /// stream names.
+    pub fn partitions(&mut self, table: &RemoteTable, sets: &[String], leaves: bool) -> Result<Vec<TableName>, Report> {
         let rows = self.query(
             "look for partitions on the provider",
             "SELECT DISTINCT n.nspname, c.relname
@@ -294,8 +323,8 @@ impl SnapshotSession {
                JOIN pg_catalog.pg_class c ON c.oid = p.relid
                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                JOIN spock.tables t ON t.relid = c.oid AND t.set_name = ANY ($2::text[])
-              WHERE p.isleaf ORDER BY 1, 2",
-            &[Some(&table.relid.to_string()), Some(&array_literal(sets))],
+              WHERE p.level > 0 AND (p.isleaf OR NOT $3::boolean) ORDER BY 1, 2",
+            &[Some(&table.relid.to_string()), Some(&array_literal(sets)), Some(if leaves { "t" } else { "f" })],
         )?;
         let name = |row| rows.get(row, 0).zip(rows.get(row, 1));
         (0..rows.len())

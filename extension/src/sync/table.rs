@@ -24,11 +24,15 @@ use crate::error::{OrRaise, Report};
 use crate::pg::attempt::attempt;
 use crate::pg::raise::{Level, log, log_line};
 use crate::pg::scope::Txn;
-use crate::pg::{fault, origin, process, session};
+use crate::pg::{fault, latch, origin, process, session};
 use crate::worker::registry;
 use pgrx::PgSqlErrorCode;
 use spock_core::sync::{SyncKind, SyncState, TableName, TableStep, table_step};
 use spock_core::types::Lsn;
+use std::time::Duration;
+
+/// Between two looks at whether the apply worker has taken note of a table.
+const APPLY_POLL: Duration = Duration::from_millis(20);
 
 /// One table of one subscription.
 pub struct Job<'s> {
@@ -144,7 +148,7 @@ impl Job<'_> {
             return;
         }
         let remote = session.table(&self.table, &self.subscription.replication_sets).or_raise();
-        let leaves = self.leaves(&mut session, &remote);
+        let below = self.partitions(&mut session, &remote, false);
         let origin = self.own_origin(0);
         let source = Source { subscription: self.subscription, remote, reopen: &reopen };
         let rows = copy::copy_with_state(&source, session, &origin, || {
@@ -154,9 +158,9 @@ impl Job<'_> {
             let mut current = states::hold_sync_state(id, SyncState::Data, Some(lsn)).or_raise();
             current &=
                 states::move_table_state(id, &self.table, &[SyncState::Data], SyncState::Ready, Some(lsn)).or_raise();
-            for leaf in &leaves {
+            for partition in &below {
                 let from = [SyncState::Started];
-                states::move_table_state(id, leaf, &from, SyncState::Ready, Some(lsn)).or_raise();
+                states::move_table_state(id, partition, &from, SyncState::Ready, Some(lsn)).or_raise();
             }
             current
         });
@@ -174,6 +178,11 @@ impl Job<'_> {
         if !self.moves(&from, SyncState::Started, None) {
             return false;
         }
+        self.wait_for_apply();
+        // The origin comes first: as long as it is here, somebody will look after the slot.
+        let txn = Txn::begin();
+        origin::create_at(&self.slot_name, 0);
+        txn.commit();
         let mut side = Session::open(self.subscription, "sync").or_raise();
         side.drop_stale_slot(&self.slot_name).or_raise();
         let slot = provider::create_slot(self.subscription, &self.slot_name, false).or_raise();
@@ -199,9 +208,20 @@ impl Job<'_> {
         rows.map(|rows| self.tell(rows)).is_some()
     }
 
-    fn leaves(&self, session: &mut SnapshotSession, remote: &RemoteTable) -> Vec<TableName> {
+    /// Until the apply worker knows that changes of the table are not its business now. Before, it could apply one that the
+    /// copy has, too. It looks between two transactions; one that starts later knows anyway.
+    fn wait_for_apply(&self) {
+        let (database, sub) = (process::own_database(), self.subscription.id);
+        registry::attend(database, sub);
+        while !registry::has_attended(database, sub) {
+            latch::wait(APPLY_POLL);
+            latch::check_interrupts();
+        }
+    }
+
+    fn partitions(&self, session: &mut SnapshotSession, remote: &RemoteTable, leaves: bool) -> Vec<TableName> {
         if remote.partitioned {
-            session.leaves(remote, &self.subscription.replication_sets).or_raise()
+            session.partitions(remote, &self.subscription.replication_sets, leaves).or_raise()
         } else {
             Vec::new()
         }
@@ -210,7 +230,7 @@ impl Job<'_> {
     /// Changes of a partitioned table come under the names of its leaves, so it is the leaves that are brought up. False: the
     /// provider sends none of them.
     fn hand_to_partitions(&self, session: &mut SnapshotSession, remote: &RemoteTable) -> bool {
-        let leaves = self.leaves(session, remote);
+        let leaves = self.partitions(session, remote, true);
         if leaves.is_empty() {
             return false;
         }

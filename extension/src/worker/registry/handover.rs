@@ -4,7 +4,7 @@
 //! # Invariants
 //! 1. Nothing here outlives a process: what must survive is in `spock.local_sync_status`. After a restart both sides say
 //!    again what they have to say.
-//! 2. Whoever says something wakes the one that waits for it.
+//! 2. Whoever says that something is done wakes the one that waits for it; positions are looked at by whoever wants them.
 
 use super::{OWN, Role, Row, SNAPSHOT_BYTES_MAX, WORKERS, is_sync_of, with_own};
 use crate::pg::process;
@@ -68,6 +68,13 @@ pub fn attend(database: u32, sub: SubId) {
         pid = row.pid;
     }
     wake(pid);
+}
+
+/// Whether the apply worker of `sub` has looked at its tables since [`attend`], or none runs: it will look when it starts.
+pub fn has_attended(database: u32, sub: SubId) -> bool {
+    let rows = WORKERS.read();
+    let row = rows.iter().find(|row| row.is(Role::Apply, database, sub.get()) && row.pid != 0);
+    row.is_none_or(|row| row.attention == 0)
 }
 
 /// This sync worker is as far as the apply worker.
