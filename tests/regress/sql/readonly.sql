@@ -36,9 +36,7 @@ delete from t;
 truncate t;
 create table u ();
 select nextval('s');
-copy t from stdin;
-5
-\.
+\copy t from /dev/null
 do $$ begin insert into t values (3); end $$;
 execute before_it;
 select as_superuser();
