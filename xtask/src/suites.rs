@@ -94,6 +94,9 @@ pub fn counted(cx: &Cx, label: &str, child: &Child) -> Result<Tally> {
     for failure in reader.failures() {
         cx.say.note("Failed", &format!("{failure}, see {}", child.log().display()));
     }
+    for line in reader.told() {
+        cx.say.stderr(line);
+    }
     cx.say.note("Counted", &format!("{label}: {tally}"));
     Ok(tally)
 }

@@ -10,6 +10,8 @@ use std::ops::AddAssign;
 
 /// The marker that a story prints when it cannot run here.
 const SKIP_MARKER: &str = "SKIPPED ";
+/// Lines that are kept of what a failed test printed: its message comes first, what follows is in the log.
+const TOLD_LINES_MAX: usize = 60;
 
 /// Numbers of tests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,6 +45,9 @@ pub struct Reader {
     /// Stories that said they were skipped; libtest counts them as passed.
     marked: Vec<String>,
     failures: Vec<String>,
+    told: Vec<String>,
+    /// Lines that are still taken of the failed test whose output libtest repeats.
+    telling: usize,
 }
 
 /// What one line means.
@@ -59,6 +64,7 @@ enum Line<'a> {
 impl Reader {
     /// Takes one line of output.
     pub fn line(&mut self, line: &str) {
+        self.tell(line);
         match classify(line) {
             Line::Libtest(tally) => self.tally += tally,
             Line::Marked(what) => self.marked.push(what.to_owned()),
@@ -76,6 +82,19 @@ impl Reader {
         }
     }
 
+    /// libtest repeats what each failed test printed under `---- name stdout ----`, up to a line `failures:`.
+    fn tell(&mut self, line: &str) {
+        if line.starts_with("---- ") && line.ends_with(" stdout ----") {
+            self.telling = TOLD_LINES_MAX;
+        } else if line == "failures:" {
+            self.telling = 0;
+        }
+        if self.telling > 0 {
+            self.telling -= 1;
+            self.told.push(line.to_owned());
+        }
+    }
+
     /// The numbers.
     pub fn tally(&self) -> Tally {
         let marked = u32::try_from(self.marked.len()).unwrap_or(u32::MAX).min(self.tally.passed);
@@ -90,6 +109,11 @@ impl Reader {
     /// Names of the tests that failed.
     pub fn failures(&self) -> &[String] {
         &self.failures
+    }
+
+    /// What the failed tests printed first.
+    pub fn told(&self) -> &[String] {
+        &self.told
     }
 }
 
@@ -178,6 +202,18 @@ mod tests {
         assert_eq!(tally, Tally { passed: 6, failed: 1, skipped: 2 });
         assert_eq!(failures, ["crash::c"]);
         assert_eq!(tally.to_string(), "6 passed, 1 failed, 2 skipped");
+    }
+
+    #[test]
+    fn a_failed_test_is_heard() {
+        let mut reader = Reader::default();
+        let text = "test a ... FAILED\n\nfailures:\n\n---- a stdout ----\nit was 3, not 2\n\n\nfailures:\n    a\n";
+        text.lines().for_each(|line| reader.line(line));
+        assert_eq!(reader.told(), ["---- a stdout ----", "it was 3, not 2", "", ""]);
+        let endless = format!("---- b stdout ----\n{}", "line\n".repeat(TOLD_LINES_MAX * 2));
+        let mut reader = Reader::default();
+        endless.lines().for_each(|line| reader.line(line));
+        assert_eq!(reader.told().len(), TOLD_LINES_MAX);
     }
 
     #[test]
