@@ -318,26 +318,27 @@ pub fn drop(call: &Call) -> Result<Answer, Report> {
     let Some(subscription) = topology::subscription_by_name(&name)? else {
         return if if_exists { Ok(Answer::One(Value::Oid(0))) } else { Err(no_such_subscription(&name)) };
     };
-    let leftovers = finish::leftovers(&subscription)?;
     topology::delete_subscription(subscription.id)?;
     statistics::drop_at_commit(subscription.id);
     signal_at_commit(Change::Restart(subscription.id));
     if topology::subscriptions_with(subscription.origin.id)?.is_empty() {
         topology::delete_node(subscription.origin.id)?;
     }
-    before_commit(move || clean_up(&subscription, &leftovers));
+    before_commit(move || clean_up(&subscription));
     Ok(Answer::One(Value::Oid(1)))
 }
 
 /// What a dropped subscription leaves behind, once nothing can bring it back: its worker, its slot on the provider, its
 /// local origin. A provider that cannot be reached gets a warning, so that a lost node's subscription can be dropped.
-fn clean_up(subscription: &Subscription, leftovers: &[u32]) -> Result<(), Report> {
+fn clean_up(subscription: &Subscription) -> Result<(), Report> {
     if topology::subscription(subscription.id)?.is_some() {
         // The savepoint in which it was dropped was rolled back.
         return Ok(());
     }
     let Subscription { name, slot_name, origin, origin_if, .. } = subscription;
     terminate_workers_and_wait(server::database_oid(), subscription.id);
+    // Only now: a worker that was starting made slot and origin of its table until it was ended.
+    let leftovers = finish::leftovers(subscription)?;
     let single = leftovers.iter().map(|hash| finish::slot_name(subscription, *hash));
     let slots: Vec<String> = single.chain([slot_name.clone()]).collect();
     for slot in &slots {

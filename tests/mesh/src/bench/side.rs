@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cluster::Cluster;
 use crate::error::MeshError;
@@ -14,6 +14,8 @@ use crate::wait::{Deadline, Probe, wait_closely, wait_until};
 
 /// Longest time for one workload to be applied.
 const APPLY_LIMIT_S: u64 = 1800;
+/// How often a subscription that should be applying is asked how it is: the question costs it time that is being measured.
+const TROUBLE_INTERVAL: Duration = Duration::from_secs(2);
 /// Starting or ending a subscription takes well below a second on an idle machine.
 const SWITCH_LIMIT_S: u64 = 120;
 
@@ -157,14 +159,22 @@ impl<'c> Pair<'c> {
     /// Waits until the last marker is visible on the subscriber.
     pub fn wait_marker(&self) -> Result<(), MeshError> {
         let ask = format!("select count(*) from bench_marker where id = {}", self.marker);
+        let mut asked_at = Instant::now();
         wait_closely(Deadline::in_seconds(APPLY_LIMIT_S), &format!("{} to apply everything", self.side), || {
             let got = self.subscriber.execute(&ask)?.to_string();
-            Ok(if got == "1" { Probe::Ready(()) } else { Probe::NotYet(self.trouble()?) })
+            if got == "1" {
+                return Ok(Probe::Ready(()));
+            }
+            if asked_at.elapsed() > TROUBLE_INTERVAL {
+                self.refuse_trouble()?;
+                asked_at = Instant::now();
+            }
+            Ok(Probe::NotYet("not there".to_owned()))
         })
     }
 
-    /// What a waiting person would want to know. A subscription that was disabled will not go on.
-    fn trouble(&self) -> Result<String, MeshError> {
+    /// A subscription that was disabled will not go on.
+    fn refuse_trouble(&self) -> Result<(), MeshError> {
         if self.side == Side::Ours {
             let status = self.subscriber.execute("select status from spock.sub_show_status('bench')")?.to_string();
             if status == "disabled" {
@@ -172,7 +182,7 @@ impl<'c> Pair<'c> {
                 return Err(MeshError::Unexpected(format!("the subscription was disabled: {why}")));
             }
         }
-        Ok("not there".to_owned())
+        Ok(())
     }
 
     /// Makes a second subscription that copies `tables`, which are empty on the subscriber, waits until they are in sync and

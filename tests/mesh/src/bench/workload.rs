@@ -15,9 +15,9 @@ use crate::wait::{Deadline, Probe, wait_closely};
 /// Rows of a bulk transaction, at scale 1.
 const BULK_ROWS: u64 = 500_000;
 /// Transactions of the TPC-B-like drain.
-const TPCB_TRANSACTIONS: u64 = 20_000;
+const TPCB_TRANSACTIONS: u64 = 60_000;
 /// Transactions with one row each.
-const SINGLE_TRANSACTIONS: u64 = 50_000;
+const SINGLE_TRANSACTIONS: u64 = 200_000;
 /// Commits whose latency is taken.
 const LATENCY_COMMITS: u64 = 500;
 /// Tables of the initial copy, each with as many rows as a bulk transaction.
