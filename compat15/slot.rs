@@ -9,15 +9,16 @@ pub const OWN_SLOT_SYNC: bool = true;
 /// Up to 16 a decoding context asks for a connection to the slot's database, also when nothing is sent.
 pub const FAST_FORWARD_NEEDS_DATABASE: bool = true;
 
-/// C: ReplicationSlotCreate(name, db_specific, persistency, two_phase). Makes a temporary logical slot and acquires it.
+/// C: ReplicationSlotCreate(name, db_specific, persistency, two_phase). Makes a slot and acquires it: a logical one that goes with the
+/// process, or a physical one that stays.
 ///
 /// # Safety
-/// A backend without an acquired slot.
-pub unsafe fn create_temporary(name: &CStr) {
+/// A process without an acquired slot.
+pub unsafe fn create(name: &CStr, logical: bool) {
+    use pg_sys::ReplicationSlotPersistency::{RS_PERSISTENT, RS_TEMPORARY};
+    let persistency = if logical { RS_TEMPORARY } else { RS_PERSISTENT };
     // SAFETY: the caller's promise; an ERROR unwinds.
-    unsafe {
-        pg_sys::ReplicationSlotCreate(name.as_ptr(), true, pg_sys::ReplicationSlotPersistency::RS_TEMPORARY, false)
-    }
+    unsafe { pg_sys::ReplicationSlotCreate(name.as_ptr(), logical, persistency, false) }
 }
 
 /// Whether the slot lost what it needs: invalidated_at up to 15, a cause later.

@@ -7,4 +7,12 @@
 
 CREATE INDEX depend_reference_idx ON spock.depend (refclassid, refobjid);
 
+CREATE TABLE spock.tombstone (
+    relation oid NOT NULL,
+    key_hash bigint,
+    removed_by xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()
+);
+
+CREATE INDEX tombstone_relation_idx ON spock.tombstone (relation, key_hash);
+
 \functions_and_views

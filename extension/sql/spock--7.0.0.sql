@@ -187,6 +187,15 @@ CREATE TABLE spock.exception_status_detail (
     FOREIGN KEY (remote_origin, remote_commit_ts, retry_errored_at) REFERENCES spock.exception_status
 ) WITH (user_catalog_table = true);
 
+-- Removed keys of which no dead row tells: of rows that were not here (by hash), and of emptied tables (no hash).
+CREATE TABLE spock.tombstone (
+    relation oid NOT NULL,
+    key_hash bigint,
+    removed_by xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()
+);
+
+CREATE INDEX tombstone_relation_idx ON spock.tombstone (relation, key_hash);
+
 -- Reserved schemas and extensions ---------------------------------------------------------------------------------------
 
 CREATE TABLE spock.reserved_object (
@@ -275,6 +284,12 @@ AS 'MODULE_PATHNAME', 'spock_server_capabilities' LANGUAGE c STABLE;
 CREATE FUNCTION spock.failover_slot_status(OUT slot_name name, OUT state text, OUT ready boolean, OUT restart_lsn pg_lsn,
     OUT confirmed_lsn pg_lsn, OUT since timestamptz) RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'spock_failover_slot_status' LANGUAGE c VOLATILE;
+
+-- Removed keys that are remembered: vacuum keeps rows that were deleted by kept_from or later, since kept_since; relations
+-- from which keys were removed (NULL: all count as such); rows of spock.tombstone.
+CREATE FUNCTION spock.tombstone_status(OUT kept_from bigint, OUT kept_since timestamptz, OUT relations bigint,
+    OUT written bigint) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'spock_tombstone_status' LANGUAGE c VOLATILE;
 
 CREATE FUNCTION spock.get_country() RETURNS text
 LANGUAGE sql AS $$ SELECT pg_catalog.current_setting('spock.country') $$;

@@ -17,7 +17,7 @@ pub use applying::{
 };
 pub use operating::{
     ReadOnly, channel_counters, extra_connection_options, pause_timeout_s, readonly, refuses_writes,
-    resolutions_retention_days, stats_max_entries, sync_timeout_s,
+    resolutions_retention_days, stats_max_entries, sync_timeout_s, tombstone_retention_s,
 };
 
 pub use ddl::{

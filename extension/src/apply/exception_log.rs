@@ -7,6 +7,7 @@
 //! 2. A row for a table that is not here is described by what the provider said of it.
 
 use super::relmap::{MappedColumn, Opened, RelMap, RemoteRelation};
+use super::removals::Removals;
 use super::rows::{Row, decode_value};
 use super::version::{LocalVersion, Versions};
 use crate::error::{OrRaise, Report};
@@ -113,7 +114,9 @@ pub fn find(
         return Ok(None);
     }
     let _owner = OwnerScope::enter(target.table());
-    if (Row { target, mapping, counts, remote, place }).look(key)? == search::Found::Missing {
+    if (Row { target, mapping, counts, remote, removals: &mut Removals::default(), place }).look(key)?
+        == search::Found::Missing
+    {
         return Ok(None);
     }
     let version = match versions.of(&target.local) {

@@ -22,11 +22,13 @@ mod queue;
 mod receive;
 mod recover;
 mod relmap;
+mod removals;
 mod rows;
 mod start;
 mod tables;
 pub mod timeline;
 mod transaction;
+mod truncate;
 pub mod version;
 
 pub use recover::may_pass;

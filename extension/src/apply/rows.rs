@@ -5,8 +5,10 @@
 //! 1. A row that another transaction changes meanwhile is looked for again, until the outcome is certain.
 //! 2. An INSERT is tried first and looked up only when a unique index objects: without a conflict there is no probe.
 //! 3. A change that loses, or finds no row, is reported as a conflict; it never fails the transaction.
+//! 4. A key without a row may have been removed: no change that is older brings it back.
 
 use super::relmap::{MappedColumn, Mapping, RemoteRelation};
+use super::removals::Removals;
 use super::version::{LocalVersion, Versions};
 use crate::conflict::Conflict;
 use crate::counters::Counts;
@@ -17,8 +19,10 @@ use crate::pg::search::Found;
 use crate::pg::tuple::{Slot, Value, ValueError};
 use crate::settings;
 use pgrx::PgSqlErrorCode;
-use spock_core::merge::{ConflictType, Resolution};
+use spock_core::merge::{Change, ConflictType, Known, Resolution, Values, Write, decide};
 use spock_core::wire::row::{Datum, Tuple};
+
+mod rekey;
 
 /// How often an insert that a unique index objected to is tried again without an error, when the row that objected is
 /// gone at the second look. Then the index decides: it waits, and raises 23505 if the row is there.
@@ -34,6 +38,8 @@ pub struct Row<'a> {
     pub counts: &'a mut Counts,
     /// As the provider described it.
     pub remote: &'a RemoteRelation,
+    /// Keys that were removed here.
+    pub removals: &'a mut Removals,
     /// Where errors say they happened.
     pub place: &'a Place,
 }
@@ -59,6 +65,12 @@ impl Row<'_> {
         if old.is_none() && self.mapping.key.is_none() {
             return Err(self.no_identity("UPDATE"));
         }
+        let moved = old.filter(|old| self.changes_key(old, new));
+        if let Some(old) = moved
+            && let Some(done) = self.rekey(versions, old, new)?
+        {
+            return Ok(done);
+        }
         self.read(old.unwrap_or(new), false)?;
         loop {
             let found = self.find();
@@ -70,6 +82,9 @@ impl Row<'_> {
                 return self.update_missing(versions, new);
             }
             if let Some(done) = self.resolve_update(versions, ConflictType::UpdateOriginDiffers) {
+                if moved.is_some() {
+                    self.removals.deleted(self.target);
+                }
                 return Ok(done);
             }
             if let Some(old) = old {
@@ -84,7 +99,7 @@ impl Row<'_> {
         self.read(old, false)?;
         loop {
             if self.find() == Found::Missing {
-                return Ok(Some(Conflict::without_local(ConflictType::DeleteMissing, Resolution::Skip)));
+                return self.delete_missing(versions);
             }
             let local = versions.of(&self.target.local);
             if !versions.remote_wins(local) {
@@ -95,6 +110,7 @@ impl Row<'_> {
                 }));
             }
             if self.target.delete() == Written::Done {
+                self.removals.deleted(self.target);
                 let differs = versions.other_origin(local);
                 return Ok(differs.then_some(Conflict {
                     kind: ConflictType::DeleteOriginDiffers,
@@ -103,6 +119,23 @@ impl Row<'_> {
                 }));
             }
         }
+    }
+
+    /// The key has no row: what is not known to be removed later is remembered.
+    fn delete_missing(&mut self, versions: &mut Versions) -> Result<Option<Conflict>, Report> {
+        let known = self.known(versions)?;
+        let decision = decide(&known, Change::Delete, &versions.remote());
+        if decision.remember {
+            self.removals.missed(self.target)?;
+        }
+        Ok(decision.report.map(|(kind, outcome)| Conflict::without_local(kind, outcome)))
+    }
+
+    /// What is known of the key in `remote`, which has no row here.
+    fn known(&mut self, versions: &mut Versions) -> Result<Known, Report> {
+        // Without a key there is nothing that could have been removed: rows are told apart by all they hold.
+        let tombstone = if self.mapping.key.is_some() { self.removals.newest(self.target, versions)? } else { None };
+        Ok(Known { tombstone, ..Known::default() })
     }
 
     /// Looks for the row with the identity in `key`, for who only wants to see it.
@@ -136,23 +169,42 @@ impl Row<'_> {
             self.target.insert(true);
             return Ok(None);
         }
+        let change = match kind {
+            ConflictType::InsertExists => Change::Insert,
+            _ => Change::Update(Values::Whole),
+        };
         let mut look = probe_first;
         let mut tries = 0;
         loop {
+            let epoch = self.removals.epoch();
             if look && (self.find() == Found::Row || self.met_elsewhere(kind)) {
                 match self.resolve_update(versions, kind) {
                     Some(done) => return Ok(done),
                     None => continue,
                 }
             }
+            if let Some(lost) = self.lost(versions, change)? {
+                return Ok(Some(lost));
+            }
             // A possible duplicate without a row under our key: it went away, or it is another unique key.
             let last = tries >= INSERT_RETRIES_MAX;
             if self.target.insert(last) == Inserted::Done {
+                if self.removals.epoch() != epoch && self.lost(versions, change)?.is_some() {
+                    return Err(removed_meanwhile());
+                }
                 return Ok(None);
             }
             tries += 1;
             look = true;
         }
+    }
+
+    /// The conflict, if the key in `remote` was removed later than `change` was made.
+    fn lost(&mut self, versions: &mut Versions, change: Change) -> Result<Option<Conflict>, Report> {
+        let known = self.known(versions)?;
+        let decision = decide(&known, change, &versions.remote());
+        let report = decision.report.filter(|_| decision.write == Write::Keep);
+        Ok(report.map(|(kind, outcome)| Conflict::without_local(kind, outcome)))
     }
 
     /// Whether an INSERT whose key is free meets a row in another unique index, if that is asked for.
@@ -245,6 +297,14 @@ impl Row<'_> {
         )
         .hint("Add a primary key, or set REPLICA IDENTITY FULL for the table on the provider.")
     }
+}
+
+/// Tried again from the start, the removal is seen before the row is written.
+fn removed_meanwhile() -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+        "a key was removed here while a row of it was being inserted",
+    )
 }
 
 /// Why a column's bytes were refused.

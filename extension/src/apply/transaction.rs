@@ -18,8 +18,10 @@ use super::change_log;
 use super::clock;
 use super::queue::{Command, QueuedStatement};
 use super::relmap::{Opened, RelMap, RemoteRelation};
+use super::removals::Removals;
 use super::rows::{Row, local_row};
 use super::tables::Tables;
+use super::truncate::empty;
 use super::version::Versions;
 use crate::catalog::topology::{self, LocalNode, Node, Subscription, lsn_text};
 use crate::conflict::Conflict;
@@ -29,7 +31,7 @@ use crate::counters::Counts;
 use crate::ddl::replay;
 use crate::error::{OrRaise, Report};
 use crate::pg::error_context::Place;
-use crate::pg::heap::{next_command, truncate};
+use crate::pg::heap::next_command;
 use crate::pg::origin::{self, CommitPosition};
 use crate::pg::progress_wal;
 use crate::pg::raise::{Level, debug, log};
@@ -133,6 +135,7 @@ pub struct Applier<'s> {
     failure: Option<Failure>,
     relations: RelMap,
     versions: Versions,
+    removals: Removals,
     message: MemoryContext,
     current: Option<Current>,
     skip_lsn: Option<Lsn>,
@@ -164,6 +167,7 @@ impl<'s> Applier<'s> {
             failure: registry::failure(),
             relations: RelMap::default(),
             versions: Versions::new(&local.node, nodes, subscription.origin.id),
+            removals: Removals::default(),
             message: MemoryContext::for_process(c"spock message"),
             current: None,
             skip_lsn: subscription.skip_lsn.filter(|_| whole),
@@ -328,6 +332,7 @@ impl<'s> Applier<'s> {
             self.message.make_current();
         }
         self.versions.begin(current.begin.committed_at, node);
+        self.removals.begin();
         Ok(())
     }
 
@@ -369,7 +374,7 @@ impl<'s> Applier<'s> {
         if kind != RowKind::Insert || target.inserts_fire_before() {
             next_command();
         }
-        let mut row = Row { target, mapping, counts, remote, place: &self.place };
+        let mut row = Row { target, mapping, counts, remote, removals: &mut self.removals, place: &self.place };
         let conflict = apply(&mut row, &mut self.versions)?;
         match kind {
             RowKind::Insert => row.counts.inserted += 1,
@@ -501,8 +506,7 @@ impl<'s> Applier<'s> {
         }
         let tables = self.relations.open_exclusive(&ids)?;
         next_command();
-        truncate(&tables, command.restart_identity);
-        drop(tables);
+        empty(tables, &mut self.versions, command.restart_identity, self.removals.others());
         next_command();
         Ok(())
     }

@@ -71,7 +71,16 @@ impl Versions {
 
     /// Version of the row in `slot`, which was read from a table.
     pub fn of(&mut self, slot: &Slot) -> LocalVersion {
-        let Some(xid) = slot.writer() else { return LocalVersion::Unknown };
+        slot.writer().map_or(LocalVersion::Unknown, |xid| self.of_transaction(xid))
+    }
+
+    /// Version of what transaction `xid` wrote or removed, in the order of versions.
+    pub fn of_writer(&mut self, xid: u32) -> Version {
+        let version = self.of_transaction(xid);
+        self.ranked(version)
+    }
+
+    fn of_transaction(&mut self, xid: u32) -> LocalVersion {
         if let Some((last, version)) = self.last
             && last == xid
         {
@@ -95,12 +104,20 @@ impl Versions {
 
     /// Whether the transaction that is being applied replaces a row of version `local`.
     pub fn remote_wins(&self, local: LocalVersion) -> bool {
-        let local = match local {
-            LocalVersion::OwnTransaction => return true,
+        merge::resolve(&self.ranked(local), &self.remote) == Winner::Remote
+    }
+
+    /// Version of the transaction that is being applied.
+    pub fn remote(&self) -> Version {
+        self.remote
+    }
+
+    fn ranked(&self, local: LocalVersion) -> Version {
+        match local {
+            LocalVersion::OwnTransaction => self.remote,
             LocalVersion::Unknown => self.version(None, self.local),
             LocalVersion::Known { time, origin, .. } => self.version(Some(time), origin),
-        };
-        merge::resolve(&local, &self.remote) == Winner::Remote
+        }
     }
 
     /// Whether the row was written on another node than the change: worth a report even when the change wins.

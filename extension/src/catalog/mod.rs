@@ -16,4 +16,5 @@ pub mod resolutions;
 pub mod sequence;
 pub mod slots;
 pub mod sync;
+pub mod tombstones;
 pub mod topology;

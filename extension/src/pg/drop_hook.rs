@@ -185,6 +185,10 @@ unsafe extern "C-unwind" fn object_access(
                 super::readonly::impose();
                 return;
             }
+            pg_sys::ObjectAccessType::OAT_TRUNCATE => {
+                super::deletes::truncates(object);
+                return;
+            }
             pg_sys::ObjectAccessType::OAT_DROP => {}
             _ => return,
         }

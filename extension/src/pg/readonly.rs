@@ -7,8 +7,11 @@
 //! 2. Exempt is who *is* a superuser, by login or SET ROLE. A function that runs as a superuser makes nobody exempt, one that
 //!    runs as somebody else takes nobody's exemption.
 //! 3. Hooks that others have installed before are called.
+//!
+//! The same hook shows each started statement to [`deletes`]; utility statements come by [`super::utility`].
 
-use core::ffi::{c_char, c_int};
+use super::deletes;
+use core::ffi::c_int;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::Cell;
 
@@ -16,7 +19,6 @@ thread_local! {
     static IS_ASKED: Cell<Option<fn() -> bool>> = const { Cell::new(None) };
     static NEXT_ANALYZE: Cell<pg_sys::post_parse_analyze_hook_type> = const { Cell::new(None) };
     static NEXT_START: Cell<pg_sys::ExecutorStart_hook_type> = const { Cell::new(None) };
-    static NEXT_UTILITY: Cell<pg_sys::ProcessUtility_hook_type> = const { Cell::new(None) };
 }
 
 /// Installs the hooks. Once, while the library is loaded. `is_asked` is asked before every statement.
@@ -28,8 +30,6 @@ pub fn install(is_asked: fn() -> bool) {
         pg_sys::post_parse_analyze_hook = Some(post_parse_analyze);
         NEXT_START.set(pg_sys::ExecutorStart_hook);
         pg_sys::ExecutorStart_hook = Some(executor_start);
-        NEXT_UTILITY.set(pg_sys::ProcessUtility_hook);
-        pg_sys::ProcessUtility_hook = Some(process_utility);
     }
 }
 
@@ -73,39 +73,6 @@ unsafe extern "C-unwind" fn executor_start(query: *mut pg_sys::QueryDesc, flags:
                 pg_sys::standard_ExecutorStart(query, flags);
             }
         }
-    }
-}
-
-/// A statement of the extended protocol can have been analysed in an earlier transaction.
-#[pg_guard]
-#[expect(clippy::too_many_arguments, reason = "the server's signature")]
-unsafe extern "C-unwind" fn process_utility(
-    statement: *mut pg_sys::PlannedStmt,
-    query: *const c_char,
-    read_only_tree: bool,
-    context: pg_sys::ProcessUtilityContext::Type,
-    params: pg_sys::ParamListInfo,
-    environment: *mut pg_sys::QueryEnvironment,
-    receiver: *mut pg_sys::DestReceiver,
-    completion: *mut pg_sys::QueryCompletion,
-) {
-    impose();
-    // SAFETY: as above.
-    unsafe {
-        match NEXT_UTILITY.get() {
-            Some(next) => pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                next(statement, query, read_only_tree, context, params, environment, receiver, completion);
-            }),
-            None => pg_sys::standard_ProcessUtility(
-                statement,
-                query,
-                read_only_tree,
-                context,
-                params,
-                environment,
-                receiver,
-                completion,
-            ),
-        }
+        deletes::look(query, flags);
     }
 }

@@ -212,6 +212,12 @@ impl Table {
         (0..self.width()).filter_map(|index| self.column(index)).collect()
     }
 
+    /// Type of a column.
+    pub(super) fn column_type(&self, number: ColumnNumber) -> pg_sys::Oid {
+        // SAFETY: a column of this table.
+        unsafe { (*compat::attribute(self.descriptor(), number.index())).atttypid }
+    }
+
     fn column(&self, index: usize) -> Option<Column> {
         // SAFETY: `index` is below the number of attributes.
         let attribute = unsafe { &*compat::attribute(self.descriptor(), index) };

@@ -8,7 +8,7 @@
 use super::compat::executor as compat;
 use super::heap::Target;
 use super::relation::{Column, ColumnNumber, KeyIndex, Table};
-use super::tuple::{OwnedContext, Value, lookup_function};
+use super::tuple::{OwnedContext, Slot, Value, lookup_function};
 use crate::error::Report;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
@@ -67,10 +67,10 @@ impl ColumnEquality {
 
 /// A search by index that is kept open for the transaction.
 pub(super) struct KeyScan {
-    index: pg_sys::Relation,
+    pub(super) index: pg_sys::Relation,
     scan: pg_sys::IndexScanDesc,
     snapshot: *mut pg_sys::SnapshotData,
-    keys: Vec<pg_sys::ScanKeyData>,
+    pub(super) keys: Vec<pg_sys::ScanKeyData>,
     columns: Vec<ColumnNumber>,
 }
 
@@ -102,6 +102,18 @@ impl KeyScan {
         }
     }
 
+    /// Looks for the key of `row` from here on. False: a part of it is NULL, which no identity allows.
+    pub(super) fn aim(&mut self, row: &Slot) -> bool {
+        for (key, column) in self.keys.iter_mut().zip(&self.columns) {
+            let value = row.get(*column);
+            if value.null {
+                return false;
+            }
+            key.sk_argument = value.datum;
+        }
+        true
+    }
+
     /// Ends the search.
     ///
     /// # Safety
@@ -120,13 +132,8 @@ impl Target {
     /// a key column is NULL, which no identity allows.
     pub fn find_by_key(&mut self) -> Option<Found> {
         self.key_scan()?;
-        let scan = self.key.as_mut()?;
-        for (key, column) in scan.keys.iter_mut().zip(&scan.columns) {
-            let value = self.remote.get(*column);
-            if value.null {
-                return Some(Found::Missing);
-            }
-            key.sk_argument = value.datum;
+        if !self.key.as_mut()?.aim(&self.remote) {
+            return Some(Found::Missing);
         }
         loop {
             if let Some(wait_for) = self.probe_key()? {

@@ -51,7 +51,10 @@ impl Drop for ServerLock {
 ///
 /// # Safety
 /// A live slot.
-unsafe fn with_mutex<R>(slot: *mut pg_sys::ReplicationSlot, look: impl FnOnce(*mut pg_sys::ReplicationSlot) -> R) -> R {
+pub(super) unsafe fn with_mutex<R>(
+    slot: *mut pg_sys::ReplicationSlot,
+    look: impl FnOnce(*mut pg_sys::ReplicationSlot) -> R,
+) -> R {
     // SAFETY: by contract; nothing between the two calls can raise.
     unsafe {
         pg_sys::SpinLockAcquire(&raw mut (*slot).mutex);
@@ -62,7 +65,7 @@ unsafe fn with_mutex<R>(slot: *mut pg_sys::ReplicationSlot, look: impl FnOnce(*m
 }
 
 /// Looks at the slot `name` if it is there.
-fn look_at<R>(name: &CStr, look: impl FnOnce(*mut pg_sys::ReplicationSlot) -> R) -> Option<R> {
+pub(super) fn look_at<R>(name: &CStr, look: impl FnOnce(*mut pg_sys::ReplicationSlot) -> R) -> Option<R> {
     let _lock = ServerLock::take(SLOT_CONTROL_LOCK, pg_sys::LWLockMode::LW_SHARED);
     // SAFETY: under the lock, slots neither come nor go.
     unsafe {
@@ -249,7 +252,7 @@ impl Acquired {
         let name = CString::new(name).unwrap_or_default();
         let plugin = CString::new(plugin).unwrap_or_default();
         // SAFETY: no slot is acquired.
-        unsafe { compat::create_temporary(&name) }
+        unsafe { compat::create(&name, true) }
         let this = Self::current();
         let mut plugin_name = pg_sys::NameData::default();
         // SAFETY: cuts what is longer than a name.

@@ -11,6 +11,7 @@ use spock_core::ddl::Place;
 use std::cell::Cell;
 
 use super::drop_hook::Within;
+use super::readonly;
 use super::script::cut;
 
 /// A utility statement that is about to run.
@@ -99,6 +100,8 @@ unsafe extern "C-unwind" fn process_utility(
     receiver: *mut pg_sys::DestReceiver,
     completion: *mut pg_sys::QueryCompletion,
 ) {
+    // A statement of the extended protocol can have been analysed in an earlier transaction.
+    readonly::impose();
     let utility = Utility { planned: statement, query, context };
     let after = WATCHER.get().and_then(|watcher| watcher(&utility));
     // SAFETY: the arguments are passed on as they came; the next hook is a function pointer, so it gets a boundary.

@@ -39,6 +39,7 @@ static CHANNEL_COUNTERS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static STATS_MAX_ENTRIES: GucSetting<i32> = GucSetting::<i32>::new(-1);
 static SYNC_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static EXTRA_CONNECTION_OPTIONS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static TOMBSTONE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(300);
 static PAUSE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10);
 
 /// After how many days conflicts are forgotten. 0: never.
@@ -64,6 +65,11 @@ pub fn sync_timeout_s() -> u32 {
 /// Connection parameters for every connection to a node, below those of its DSN.
 pub fn extra_connection_options() -> CString {
     EXTRA_CONNECTION_OPTIONS.get().unwrap_or_default()
+}
+
+/// How long removed keys are remembered, in seconds. 0: until the transactions that ran at the time have ended.
+pub fn tombstone_retention_s() -> u32 {
+    TOMBSTONE_RETENTION.get().unsigned_abs()
 }
 
 /// How long `spock.pause_apply_workers` waits for workers and then holds them, in seconds, 1 or more.
@@ -123,6 +129,17 @@ pub(super) fn define() {
         i32::MAX,
         GucContext::Sighup,
         GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"spock.tombstone_retention",
+        c"How long removed keys are remembered.",
+        c"Vacuum keeps dead rows so long after a row was deleted; a change of another node that is older than the deletion and \
+          comes later than this brings the row back.",
+        &TOMBSTONE_RETENTION,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
     );
     GucRegistry::define_int_guc(
         c"spock.pause_timeout",

@@ -25,6 +25,7 @@ mod sequence;
 mod slots;
 mod status;
 mod subscription;
+mod tombstones;
 
 use crate::error::Report;
 use crate::pg::function::Call;
@@ -87,6 +88,7 @@ crate::sql_functions! {
     spock_get_subscription_stats => status::subscription_stats,
     spock_reset_subscription_stats => status::reset_subscription_stats,
     spock_failover_slot_status => failover::slot_status,
+    spock_tombstone_status => tombstones::status,
     spock_create_sync_event => marker::sync_event,
     spock_replicate_ddl_command => replicate::command,
     spock_repair_mode => marker::set_repair_mode,

@@ -24,6 +24,7 @@ use crate::sync;
 use crate::worker::keeper::{Keeper, Wanted};
 use crate::worker::prune::Pruning;
 use crate::worker::registry::{self, Ended, Role, Ticket, WorkerStatus};
+use crate::worker::tombstones::Upkeep;
 use crate::worker::updater;
 use pgrx::PgSqlErrorCode;
 use spock_core::types::SubId;
@@ -75,6 +76,14 @@ struct Wishes {
     disabled: Vec<SubId>,
     /// Tables to copy, by enabled subscription.
     tables: Vec<Vec<Wanted>>,
+    /// Nodes that the catalog knows.
+    members: usize,
+}
+
+impl Wishes {
+    fn receives(&self) -> bool {
+        !self.enabled.is_empty() || !self.disabled.is_empty()
+    }
 }
 
 fn run(database: u32) -> Result<(), Report> {
@@ -84,6 +93,7 @@ fn run(database: u32) -> Result<(), Report> {
     let mut sequence_pass_due = Instant::now();
     let mut clean_up_due = Instant::now();
     let mut pruning = Pruning::default();
+    let mut tombstones = Upkeep::new(database);
     loop {
         latch::reload_if_asked();
         let read = match attempt(|| read_wishes(database)) {
@@ -100,6 +110,7 @@ fn run(database: u32) -> Result<(), Report> {
                     registry::stop(record.index);
                 }
             }
+            tombstones.tick(false, 0);
             return Ok(());
         };
         registry::report_status(WorkerStatus::Running);
@@ -128,6 +139,7 @@ fn run(database: u32) -> Result<(), Report> {
             clean_up_due = Instant::now() + CLEAN_UP_INTERVAL;
             clean_up();
         }
+        let pause = tombstones.tick(wishes.receives(), wishes.members).map_or(pause, |soon| pause.min(soon));
         latch::wait(pause.min(sequence_pass_due.saturating_duration_since(Instant::now())));
     }
 }
@@ -221,7 +233,8 @@ fn read_wishes(database: u32) -> Result<Option<Wishes>, Report> {
                 for sub in subscriptions.iter().filter(|sub| sub.enabled) {
                     tables.push(sync::wanted(database, sub)?);
                 }
-                Some(Wishes { enabled: of(true), disabled: of(false), tables })
+                let members = topology::nodes()?.len();
+                Some(Wishes { enabled: of(true), disabled: of(false), tables, members })
             }
             Err(report) if report.code == PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE => None,
             Err(report) => return Err(report),

@@ -27,6 +27,7 @@ pub mod progress_file;
 mod prune;
 pub mod registry;
 pub mod supervisor;
+pub mod tombstones;
 pub mod updater;
 
 use crate::pg::compat::slot::OWN_SLOT_SYNC;
@@ -48,6 +49,7 @@ pub fn init() {
     crate::conflict::statistics::reserve();
     pause::reserve();
     failover::state::reserve();
+    tombstones::init();
     WorkerSpec {
         name: "spock supervisor",
         entry: c"spock_supervisor_main",

@@ -361,6 +361,22 @@ pub fn supervisor_runs() -> bool {
     WORKERS.read().get(SUPERVISOR).is_some_and(|row| row.pid != 0)
 }
 
+/// Lets the supervisor look again.
+pub fn wake_supervisor() {
+    if let Some(pid) = WORKERS.read().get(SUPERVISOR).map(|row| row.pid).filter(|pid| *pid != 0) {
+        process::wake(pid);
+    }
+}
+
+/// Lets the manager of `database` look again.
+pub fn wake_manager(database: u32) {
+    for manager in records(Role::Manager, Some(database)) {
+        if manager.pid != 0 {
+            process::wake(manager.pid);
+        }
+    }
+}
+
 /// All rows.
 pub fn workers() -> Vec<WorkerView> {
     WORKERS.read().iter().filter_map(Row::view).collect()

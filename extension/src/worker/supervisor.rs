@@ -7,6 +7,7 @@
 
 use crate::conflict::statistics;
 use crate::pg::attempt::attempt;
+use crate::pg::horizon;
 use crate::pg::latch;
 use crate::pg::process;
 use crate::pg::raise::{self, Level};
@@ -15,6 +16,7 @@ use crate::worker::keeper::{Keeper, Wanted};
 use crate::worker::progress;
 use crate::worker::progress_file;
 use crate::worker::registry::{self, Changed, Ended, Role, WorkerStatus};
+use crate::worker::tombstones;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -45,6 +47,7 @@ pub fn main() {
 fn run() {
     let mut keeper = Keeper::new(Role::Manager, STARTING_MAX);
     let mut without_node: HashSet<u32> = HashSet::new();
+    let mut dead_rows = None;
     registry::take_changed();
     loop {
         latch::reload_if_asked();
@@ -69,7 +72,38 @@ fn run() {
         let wanted: Vec<Wanted> =
             wanted.map(|&database| Wanted { database, subscription: None, table: None }).collect();
         let pause = keeper.keep(&wanted, &registry::records(Role::Manager, None), RESCAN);
+        keep_dead_rows(&mut dead_rows, &databases);
         latch::wait(pause);
+    }
+}
+
+/// Makes the slot that keeps dead rows once a database wants it, and drops it when none does. Trouble with it is told and
+/// does not keep managers from being started.
+fn keep_dead_rows(slot: &mut Option<horizon::Keeper>, databases: &[u32]) {
+    tombstones::forget_dropped(databases);
+    let wanted = tombstones::wanted();
+    let held = slot.take();
+    let result = attempt(|| match (held, wanted) {
+        (None, true) => Some(horizon::Keeper::open()),
+        (Some(mut slot), true) => {
+            slot.write_down();
+            Some(slot)
+        }
+        (Some(slot), false) => {
+            slot.drop_slot();
+            None
+        }
+        (None, false) => None,
+    });
+    match result {
+        Ok(kept) => *slot = kept,
+        Err(caught) => raise::log(
+            Level::Warning,
+            &caught.report.hint(
+                "Deleted keys are not remembered without the slot \"spock_tombstones\". Allow one more of \
+                 \"max_replication_slots\".",
+            ),
+        ),
     }
 }
 
@@ -89,6 +123,9 @@ fn save_progress() {
         raise::warn(format!("could not write spock/resource.dat: {error}"));
     }
     statistics::save();
+    if !tombstones::holds_something() {
+        horizon::write_down_nothing();
+    }
 }
 
 fn connectable() -> Vec<u32> {

@@ -24,6 +24,7 @@ mod partitions;
 mod pause;
 mod readonly;
 mod removal;
+mod removals;
 mod requirements;
 mod sequences;
 mod sets;

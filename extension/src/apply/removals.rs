@@ -1,0 +1,86 @@
+//! What is remembered of keys that were removed here, asked for and added to while remote changes are applied. Between
+//! `apply::rows` (one change) and `worker::tombstones` (what all processes share).
+//!
+//! # Invariants
+//! 1. A table from which nothing was removed costs a look at one number for each row.
+//! 2. What was removed while a row was being inserted is noticed: [`Removals::epoch`] is read before and after.
+
+use super::version::Versions;
+use crate::catalog::tombstones as catalog;
+use crate::error::Report;
+use crate::pg::deletes::{self, Removed};
+use crate::pg::heap::Target;
+use crate::worker::tombstones::{self, Marked};
+use spock_core::merge::Version;
+
+/// One worker's view.
+#[derive(Default)]
+pub struct Removals {
+    /// The table that was asked about last, when, and the answer.
+    last: Option<(u32, u32, Marked)>,
+    /// Whether nodes beside the provider and this one may send changes. Asked once in each transaction.
+    others: Option<bool>,
+}
+
+impl Removals {
+    /// A transaction begins.
+    pub fn begin(&mut self) {
+        self.others = None;
+    }
+
+    /// Changes when a table is marked that was not.
+    pub fn epoch(&self) -> u32 {
+        tombstones::epoch()
+    }
+
+    /// The newest removal of the key of `target.remote` that is remembered. Clears `target.local` when it looks.
+    pub fn newest(&mut self, target: &mut Target, versions: &mut Versions) -> Result<Option<Version>, Report> {
+        let table = target.table().id().get();
+        let marked = self.marked(table);
+        if !marked.removed {
+            return Ok(None);
+        }
+        let mut removers = target.removers();
+        if marked.written {
+            removers.extend(catalog::removers(table, target.key_hash())?);
+        }
+        Ok(removers.into_iter().map(|xid| versions.of_writer(xid)).max())
+    }
+
+    fn marked(&mut self, table: u32) -> Marked {
+        let epoch = tombstones::epoch();
+        match self.last {
+            Some((of, at, marked)) if (of, at) == (table, epoch) => marked,
+            _ => {
+                let marked = tombstones::marked(table);
+                self.last = Some((table, epoch, marked));
+                marked
+            }
+        }
+    }
+
+    /// The transaction that is being applied deleted the row: its dead row tells nodes that come later.
+    pub fn deleted(&mut self, target: &Target) {
+        if self.others() {
+            deletes::note(Removed { table: target.table().id().get(), ..Removed::default() });
+        }
+    }
+
+    /// It deleted a key of which there is no row. Nobody but its provider sends changes in a cluster of two, and those come
+    /// in their order.
+    pub fn missed(&mut self, target: &Target) -> Result<(), Report> {
+        if !self.others() {
+            return Ok(());
+        }
+        let Some(hash) = target.key_hash() else { return Ok(()) };
+        let table = target.table().id().get();
+        catalog::write_key(table, hash)?;
+        deletes::note(Removed { table, truncated: false, remembered: true });
+        Ok(())
+    }
+
+    /// Whether nodes beside the provider and this one may send changes.
+    pub fn others(&mut self) -> bool {
+        *self.others.get_or_insert_with(tombstones::has_others)
+    }
+}

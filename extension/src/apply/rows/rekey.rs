@@ -1,0 +1,78 @@
+//! An UPDATE that changes the key: a DELETE of the old key and an upsert of the new one, both of one version.
+//!
+//! # Invariants
+//! 1. As long as the new key is free, the row is updated in place: its triggers see an UPDATE.
+//! 2. Otherwise both keys are decided for themselves, so that nodes end equal in whatever order changes of the two come.
+
+use super::Row;
+use crate::apply::version::Versions;
+use crate::conflict::Conflict;
+use crate::error::Report;
+use crate::pg::heap::Written;
+use crate::pg::search::Found;
+use spock_core::merge::{Change, ConflictType, Resolution, Values, Write, decide};
+use spock_core::wire::row::{Datum, Tuple};
+
+impl Row<'_> {
+    /// Whether the key may be another one in `new` than in `old`: its bytes are.
+    pub(super) fn changes_key(&self, old: &Tuple<'_>, new: &Tuple<'_>) -> bool {
+        let Some(key) = &self.mapping.key else { return false };
+        self.mapping.columns.iter().zip(old.columns().zip(new.columns())).any(|(column, (old, new))| {
+            column.number.is_some_and(|number| key.columns.contains(&number)) && new != Datum::Unchanged && old != new
+        })
+    }
+
+    /// Applies it, if it is more than an UPDATE in place. `None`: it is not. Outer `None` is tried as any UPDATE.
+    #[allow(clippy::option_option, reason = "an UPDATE in place, done without a conflict, done with one")]
+    pub(super) fn rekey(
+        &mut self,
+        versions: &mut Versions,
+        old: &Tuple<'_>,
+        new: &Tuple<'_>,
+    ) -> Result<Option<Option<Conflict>>, Report> {
+        if new.columns().any(|value| matches!(value, Datum::Unchanged)) {
+            // What is missing is in the old row: only an UPDATE in place has it.
+            return Ok(None);
+        }
+        self.read(new, true)?;
+        let taken = self.find() == Found::Row || {
+            let known = self.known(versions)?;
+            decide(&known, Change::Update(Values::Whole), &versions.remote()).write == Write::Keep
+        };
+        self.read(old, false)?;
+        let wins = match self.find() {
+            Found::Missing => true,
+            Found::Row => {
+                let local = versions.of(&self.target.local);
+                versions.remote_wins(local)
+            }
+        };
+        if !taken && wins {
+            return Ok(None);
+        }
+        let gone = self.leave(versions)?;
+        crate::pg::heap::next_command();
+        self.read(new, true)?;
+        let probe = self.target.inserts_fire_before() || taken;
+        let stored = self.store(versions, ConflictType::UpdateOriginDiffers, probe)?;
+        Ok(Some(stored.or(gone)))
+    }
+
+    /// Deletes the row under the old key, which `remote` holds, unless it is newer.
+    fn leave(&mut self, versions: &mut Versions) -> Result<Option<Conflict>, Report> {
+        loop {
+            if self.find() == Found::Missing {
+                return Ok(Some(Conflict::without_local(ConflictType::UpdateMissing, Resolution::ApplyRemote)));
+            }
+            let local = versions.of(&self.target.local);
+            let kind = ConflictType::UpdateOriginDiffers;
+            if !versions.remote_wins(local) {
+                return Ok(Some(Conflict { kind, outcome: Resolution::KeepLocal, local: Some(local) }));
+            }
+            if self.target.delete() == Written::Done {
+                self.removals.deleted(self.target);
+                return Ok(None);
+            }
+        }
+    }
+}

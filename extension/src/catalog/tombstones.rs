@@ -1,0 +1,36 @@
+//! `spock.tombstone`: removed keys of which no dead row is left to tell: of rows that were not here, and of emptied tables.
+//! When and where they were removed is in the commit data of the transaction that wrote the row.
+
+use super::query::{execute, select, select_one};
+use crate::error::Report;
+use crate::pg::horizon::FullXid;
+
+/// The running transaction deleted the key with that hash, of which there was no row.
+pub fn write_key(table: u32, hash: i64) -> Result<(), Report> {
+    let sql = "INSERT INTO spock.tombstone (relation, key_hash) VALUES ($1::int8::oid, $2)";
+    execute(sql, &[i64::from(table).into(), hash.into()]).map(drop)
+}
+
+/// The running transaction emptied the table.
+pub fn write_truncate(table: u32) -> Result<(), Report> {
+    let sql = "INSERT INTO spock.tombstone (relation) VALUES ($1::int8::oid)";
+    execute(sql, &[i64::from(table).into()]).map(drop)
+}
+
+/// The transactions that removed the key with that hash, or emptied the table.
+pub fn removers(table: u32, hash: Option<i64>) -> Result<Vec<u32>, Report> {
+    let sql = "SELECT (removed_by::text::numeric % 4294967296)::int8 FROM spock.tombstone
+        WHERE relation = $1::int8::oid AND (key_hash IS NULL OR key_hash = $2)";
+    select(sql, &[i64::from(table).into(), hash.into()], |row| row.oid(1))
+}
+
+/// How many rows there are.
+pub fn count() -> Result<i64, Report> {
+    let count = select_one("SELECT pg_catalog.count(*) FROM spock.tombstone", &[], |row| row.get(1))?;
+    Ok(count.unwrap_or_default())
+}
+
+/// Forgets what transactions before `bound` removed.
+pub fn delete_older_than(bound: FullXid) -> Result<usize, Report> {
+    execute("DELETE FROM spock.tombstone WHERE removed_by < $1::text::xid8", &[bound.0.to_string().into()])
+}

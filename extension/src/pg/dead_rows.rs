@@ -1,0 +1,154 @@
+//! Rows of a [`Target`] that are gone but not yet vacuumed away: who removed a key, and rows that were written by whom.
+//!
+//! # Invariants
+//! 1. Only ends of rows that are certain count: removed by a transaction that has committed, or by the one that runs.
+//! 2. A row's head is read with its page locked, because other transactions change it in place.
+
+use super::compat::executor as compat;
+use super::heap::Target;
+use super::relation::Table;
+use super::tuple::Slot;
+use pgrx::pg_sys;
+
+impl Target {
+    /// The transactions that removed a row with the key of `remote`, by DELETE or by giving it another key, as far as vacuum
+    /// has left the rows. An UPDATE that kept the key counts, too: it is older than what removed the row for good. Clears
+    /// `local`. Empty without a key index.
+    pub fn removers(&mut self) -> Vec<u32> {
+        let mut removers = Vec::new();
+        if self.key_scan().is_none() {
+            return removers;
+        }
+        let Some(key) = self.key.as_mut() else { return removers };
+        if !key.aim(&self.remote) {
+            return removers;
+        }
+        let count = i32::try_from(key.keys.len()).unwrap_or(0);
+        // SAFETY: a scan of its own, closed here. The snapshot that sees everything is static; with it, the rows of a chain
+        // come one after the other.
+        unsafe {
+            let all = &raw mut pg_sys::SnapshotAnyData;
+            let scan = compat::begin_index_scan(self.table.raw(), key.index, all, count);
+            pg_sys::index_rescan(scan, key.keys.as_mut_ptr(), count, core::ptr::null_mut(), 0);
+            let forward = pg_sys::ScanDirection::ForwardScanDirection;
+            while pg_sys::index_getnext_slot(scan, forward, self.local.raw()) {
+                pgrx::check_for_interrupts!();
+                if let Some(xid) = remover(&self.local)
+                    && removers.last() != Some(&xid)
+                {
+                    removers.push(xid);
+                }
+            }
+            self.local.clear();
+            pg_sys::index_endscan(scan);
+        }
+        removers
+    }
+}
+
+/// The transaction that ended the row in `slot`. `None`: the row lives, or never did.
+///
+/// # Safety
+/// The slot was filled from a table just now, and holds its page.
+unsafe fn remover(slot: &Slot) -> Option<u32> {
+    // SAFETY: a slot of a heap table that is not empty holds a pin on the page of its row; nothing between locking and
+    // unlocking can raise, and the answers about transactions are asked for afterwards.
+    let (xmin, xmax, infomask) = unsafe {
+        let slot = slot.raw();
+        if (*slot).tts_ops != &raw const pg_sys::TTSOpsBufferHeapTuple {
+            return None;
+        }
+        let slot = slot.cast::<pg_sys::BufferHeapTupleTableSlot>();
+        let tuple = (*slot).base.tuple;
+        let buffer = (*slot).buffer;
+        pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+        let header = (*tuple).t_data;
+        let infomask = u32::from((*header).t_infomask);
+        let xmin = (*header).t_choice.t_heap.t_xmin;
+        let multi = infomask & pg_sys::HEAP_XMAX_IS_MULTI != 0;
+        let locked_only = infomask & pg_sys::HEAP_XMAX_LOCK_ONLY != 0;
+        // The members of a multixact are read from their own files, so their answer needs the head as it is now.
+        let xmax = if multi && !locked_only && infomask & pg_sys::HEAP_XMAX_INVALID == 0 {
+            pg_sys::HeapTupleGetUpdateXid(header)
+        } else {
+            (*header).t_choice.t_heap.t_xmax
+        };
+        pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
+        (xmin, xmax, infomask)
+    };
+    if infomask & (pg_sys::HEAP_XMAX_INVALID | pg_sys::HEAP_XMAX_LOCK_ONLY) != 0 {
+        return None;
+    }
+    let frozen = infomask & pg_sys::HEAP_XMIN_FROZEN == pg_sys::HEAP_XMIN_FROZEN;
+    // SAFETY: looks at the state of transactions.
+    let counts = |xid| unsafe { pg_sys::TransactionIdIsCurrentTransactionId(xid) || has_committed(xid) };
+    // A row whose writer was rolled back never was.
+    ((frozen || counts(xmin)) && counts(xmax)).then(|| xmax.into_inner())
+}
+
+/// # Safety
+/// `xid` is of a row that is in a table.
+unsafe fn has_committed(xid: pg_sys::TransactionId) -> bool {
+    // SAFETY: looks at the state of transactions; one that is still in progress must be asked about first.
+    unsafe {
+        xid != pg_sys::InvalidTransactionId
+            && !pg_sys::TransactionIdIsInProgress(xid)
+            && pg_sys::TransactionIdDidCommit(xid)
+    }
+}
+
+/// Calls `look` with each row of `table` that a snapshot of now sees, in `slot`. Ends at the first false.
+pub fn each_row(table: &Table, slot: &Slot, mut look: impl FnMut(&Slot) -> bool) {
+    // SAFETY: the scan is closed before this returns, on every way but an ERROR, whose abort closes it.
+    unsafe {
+        let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
+        let scan = pg_sys::table_beginscan(table.raw(), snapshot, 0, core::ptr::null_mut());
+        let forward = pg_sys::ScanDirection::ForwardScanDirection;
+        while pg_sys::table_scan_getnextslot(scan, forward, slot.raw()) {
+            pgrx::check_for_interrupts!();
+            if !look(slot) {
+                break;
+            }
+        }
+        pg_sys::table_endscan(scan);
+        pg_sys::UnregisterSnapshot(snapshot);
+    }
+}
+
+/// Deletes the row that was read into `slot`, without triggers. The table is locked against everybody else.
+pub fn delete_row(table: &Table, slot: &Slot) {
+    // SAFETY: the slot holds the position of a row of the table that no other transaction changes; an ERROR unwinds.
+    unsafe {
+        pg_sys::simple_table_tuple_delete(table.raw(), &raw mut (*slot.raw()).tts_tid, pg_sys::GetLatestSnapshot())
+    }
+}
+
+impl Target {
+    /// A number for the key of `remote`: the same for keys that the index takes for equal, and hardly ever the same for others.
+    /// `None`: there is no key, a part of it is NULL, or its type cannot be hashed.
+    pub fn key_hash(&self) -> Option<i64> {
+        let index = self.key_index.as_ref()?;
+        let mut combined: u64 = 0;
+        for (column, (_, collation)) in index.columns.iter().zip(&index.equality) {
+            let value = self.remote.get(*column);
+            if value.null {
+                return None;
+            }
+            // SAFETY: the entry of the column's type lives as long as the process; the function takes a value of the type
+            // and a seed.
+            let hash = unsafe {
+                let entry = pg_sys::lookup_type_cache(
+                    self.table.column_type(*column),
+                    pg_sys::TYPECACHE_HASH_EXTENDED_PROC_FINFO as i32,
+                );
+                let function = &raw mut (*entry).hash_extended_proc_finfo;
+                if (*function).fn_oid == pg_sys::InvalidOid {
+                    return None;
+                }
+                pg_sys::FunctionCall2Coll(function, *collation, value.datum, pg_sys::Datum::from(0_i64))
+            };
+            combined = combined.rotate_left(7).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ hash.value() as u64;
+        }
+        Some(combined.cast_signed())
+    }
+}

@@ -1,0 +1,138 @@
+//! What vacuum may not remove: a physical slot without WAL whose xmin keeps dead rows, and the transactions that it is
+//! measured in.
+//!
+//! # Invariants
+//! 1. The slot's effective xmin, in memory, is what holds. On disk lies an xmin that is not newer, so that after a crash as
+//!    much is held as before it, or more.
+//! 2. A transaction that needs a row which it deleted asks for it before it commits: until then its own id keeps the row.
+
+use super::compat::slot as compat;
+use super::slots::{look_at, with_mutex};
+use core::ffi::CStr;
+use pgrx::pg_sys;
+
+/// Name of the slot. One serves the whole server.
+const SLOT: &CStr = c"spock_tombstones";
+
+/// The id of a transaction with its epoch: they never come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FullXid(pub u64);
+
+impl FullXid {
+    /// The full id of `xid`, which is not in the future.
+    fn of(xid: pg_sys::TransactionId) -> Self {
+        let next = next_xid().0;
+        let behind = (next as u32).wrapping_sub(xid.into_inner());
+        Self(next - u64::from(behind))
+    }
+
+    fn short(self) -> pg_sys::TransactionId {
+        pg_sys::TransactionId::from_inner(self.0 as u32)
+    }
+}
+
+/// The id that the next transaction gets.
+pub fn next_xid() -> FullXid {
+    // SAFETY: reads shared memory under its lock.
+    FullXid(unsafe { pg_sys::ReadNextFullTransactionId() }.value)
+}
+
+/// The oldest transaction that is still running; when none is, the next one.
+pub fn oldest_running() -> FullXid {
+    // SAFETY: reads shared memory under its lock. Not on a standby.
+    FullXid::of(unsafe { pg_sys::GetOldestActiveTransactionId() })
+}
+
+/// The transaction of this process that has not committed, if it has an id.
+pub fn own_xid() -> Option<FullXid> {
+    // SAFETY: reads state of this process; assigns nothing.
+    let xid = unsafe { pg_sys::GetTopTransactionIdIfAny() };
+    (xid != pg_sys::InvalidTransactionId).then(|| FullXid::of(xid))
+}
+
+/// Whether the slot is there.
+pub fn exists() -> bool {
+    look_at(SLOT, |_| ()).is_some()
+}
+
+/// From which transaction on dead rows are kept. `None`: the slot keeps none.
+pub fn held_from() -> Option<FullXid> {
+    // SAFETY: live, its mutex is held.
+    let xmin = look_at(SLOT, |slot| unsafe { (*slot).effective_xmin })?;
+    (xmin != pg_sys::InvalidTransactionId).then(|| FullXid::of(xmin))
+}
+
+/// Keeps rows that were deleted by `from` or later; `None`: keeps nothing. False: there is no slot.
+pub fn hold(from: Option<FullXid>) -> bool {
+    let xmin = from.map_or(pg_sys::InvalidTransactionId, FullXid::short);
+    // SAFETY: live, its mutex is held.
+    let found = look_at(SLOT, |slot| unsafe { (*slot).effective_xmin = xmin }).is_some();
+    if found {
+        // SAFETY: no lock of slots is held.
+        unsafe { pg_sys::ReplicationSlotsComputeRequiredXmin(false) }
+    }
+    found
+}
+
+/// The slot in the hands of this process, which others see as the one that uses it.
+///
+/// On ERROR: stays acquired; the server gives it back when the process exits.
+pub struct Keeper {
+    on_disk: FullXid,
+}
+
+impl Keeper {
+    /// Takes the slot, and makes it if need be. Raises when no place is left or another process uses it.
+    pub fn open() -> Self {
+        // SAFETY: this process has no slot acquired.
+        unsafe {
+            if exists() {
+                super::compat::server::acquire_slot(SLOT);
+            } else {
+                compat::create(SLOT, false);
+            }
+        }
+        let mut keeper = Self { on_disk: FullXid(0) };
+        keeper.write_down();
+        keeper
+    }
+
+    /// Writes to disk what is held now, or that all from now on would be.
+    pub fn write_down(&mut self) {
+        // Running transactions are older than those that will ask for a hold.
+        self.write(held_from().unwrap_or_else(oldest_running));
+    }
+
+    fn write(&mut self, xmin: FullXid) {
+        if xmin == self.on_disk {
+            return;
+        }
+        // SAFETY: the slot is acquired by this process; its mutex is held while the field changes.
+        unsafe {
+            with_mutex(pg_sys::MyReplicationSlot, |slot| (*slot).data.xmin = xmin.short());
+            pg_sys::ReplicationSlotMarkDirty();
+            pg_sys::ReplicationSlotSave();
+        }
+        self.on_disk = xmin;
+    }
+
+    /// Drops the slot.
+    pub fn drop_slot(self) {
+        // SAFETY: the slot is acquired by this process.
+        unsafe { pg_sys::ReplicationSlotDropAcquired() }
+    }
+}
+
+/// At a clean end of the process that keeps the slot: nothing is held, so nothing has to be after the next start. Does not
+/// raise: the slot may be given back already, and then the older word on disk is no harm.
+pub fn write_down_nothing() {
+    // SAFETY: null or the slot that this process acquired; its mutex is held while the field changes.
+    unsafe {
+        if pg_sys::MyReplicationSlot.is_null() {
+            return;
+        }
+        with_mutex(pg_sys::MyReplicationSlot, |slot| (*slot).data.xmin = pg_sys::InvalidTransactionId);
+        pg_sys::ReplicationSlotMarkDirty();
+        pg_sys::ReplicationSlotSave();
+    }
+}
