@@ -48,7 +48,7 @@ fn synced(n2: &Node) {
 
 /// Nothing that served single tables is left: only the subscription's own slot and origin.
 fn left_nothing(mesh: &Mesh) {
-    mesh.node("n1").comes_to_read("select count(*) from pg_replication_slots", "1");
+    mesh.node("n1").comes_to_read("select count(*) from pg_replication_slots where slot_type = 'logical'", "1");
     mesh.node("n2").comes_to_read("select count(*) from pg_replication_origin", "1");
 }
 
@@ -252,7 +252,7 @@ fn a_table_is_copied_again_under_load() {
 
 fn left_nothing_of_tables(mesh: &Mesh) {
     for node in mesh.nodes() {
-        node.comes_to_read("select count(*) from pg_replication_slots", "1");
+        node.comes_to_read("select count(*) from pg_replication_slots where slot_type = 'logical'", "1");
         node.comes_to_read("select count(*) from pg_replication_origin", "1");
     }
 }
@@ -351,7 +351,7 @@ fn a_structure_that_cannot_be_made_disables_the_subscription_and_goes_on_when_it
     create(&mesh, FULL);
     n2.comes_to_read(&format!("select status from spock.sub_show_status('{SUB}')"), "disabled");
     n2.reads("select operation, error_message like '%already exists%' from spock.exception_log", "SUB_DISABLE|t");
-    n1.comes_to_read("select count(*) from pg_replication_slots", "0");
+    n1.comes_to_read("select count(*) from pg_replication_slots where slot_type = 'logical'", "0");
     n2.sql("drop schema shop cascade").sql(&format!("select spock.sub_enable('{SUB}')"));
     synced(n2);
     mesh.settle();
@@ -372,7 +372,7 @@ fn dropping_a_subscription_in_the_middle_of_its_copy_leaves_nothing() {
     n2.comes_to_read("select count(*) from pg_stat_activity where backend_type like 'spock sync %'", "1");
     n2.sql(&format!("select spock.sub_drop('{SUB}')"));
     blocker.run("commit").expect("the blocker runs");
-    n1.reads("select count(*) from pg_replication_slots", "0");
+    n1.reads("select count(*) from pg_replication_slots where slot_type = 'logical'", "0");
     n2.reads("select count(*) from pg_replication_origin", "0");
     n2.reads("select count(*) from spock.local_sync_status", "0");
 }
