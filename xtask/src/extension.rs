@@ -188,7 +188,7 @@ fn writable(places: &Places) -> Result<()> {
 
 fn build(cx: &Cx, target: &Target, places: &Places, rustc: &str, progress: &Progress<'_>) -> Result<()> {
     forget_stale_bindings(cx, target, progress)?;
-    let mut flags = remaps(target);
+    let mut flags = remaps(cx, target);
     flags.push("-Lnative=".to_owned() + &places.lib.to_string_lossy());
     flags.extend(rpath(places).map(|path| format!("-Clink-arg=-Wl,-rpath,{path}")));
     let log = target.dirs.log("extension");
@@ -231,14 +231,13 @@ fn forget_stale_bindings(cx: &Cx, target: &Target, progress: &Progress<'_>) -> R
 }
 
 /// Keeps this machine's directories out of messages and debug information, so that a build elsewhere gives the same bytes.
-fn remaps(target: &Target) -> Vec<String> {
-    let home = |variable: &str, below: &str| {
-        let given = std::env::var_os(variable).map(PathBuf::from);
-        given.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(below)))
-    };
+fn remaps(cx: &Cx, target: &Target) -> Vec<String> {
+    let given = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = given.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
+    let sysroot = cx.ask("rustc", &["--print", "sysroot"]).ok().map(|said| PathBuf::from(said.trim()));
     let known = [
-        (home("CARGO_HOME", ".cargo"), "/cargo"),
-        (home("RUSTUP_HOME", ".rustup"), "/rustup"),
+        (home, "/cargo"),
+        (sysroot, "/rust"),
         (Some(target.dirs.cargo()), "/build"),
         (Some(target.dirs.stage()), "/spock"),
     ];

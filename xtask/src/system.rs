@@ -92,7 +92,7 @@ const NEEDS: [Need; 30] = [
     need("dpkg-deb", Probe::Program("dpkg-deb"), "dpkg", "dpkg", Purpose::DebPackages),
     need("dpkg-shlibdeps", Probe::Program("dpkg-shlibdeps"), "dpkg-dev", "dpkg-dev", Purpose::DebPackages),
     need("debootstrap", Probe::Program("debootstrap"), "debootstrap", "debootstrap", Purpose::PackageTests),
-    need("rpm", Probe::Program("rpm2cpio"), "rpm2cpio", "rpm", Purpose::PackageTests),
+    need("rpm", Probe::Program("rpm"), "rpm", "rpm", Purpose::PackageTests),
     need("useradd", Probe::Program("useradd"), "passwd", "shadow-utils", Purpose::Extension),
     need("ccache", Probe::Program("ccache"), "ccache", "ccache", Purpose::Comfort),
     need("ps", Probe::Program("ps"), "procps", "procps-ng", Purpose::Comfort),

@@ -77,7 +77,7 @@ pub fn make_packages(cx: &Cx, major: Major, args: &ServerArgs, formats: &[Format
 /// Builds what is missing and packages it.
 pub fn of_major(cx: &Cx, major: Major, args: &ServerArgs, wish: &Wish) -> Result<Vec<Artefact>> {
     require(cx, &wish.formats)?;
-    let target = build::library_of(cx, major, &distribution_server(major, args))?;
+    let target = build::library_of(cx, major, &distribution_server(cx, major, args))?;
     let plan = Plan::of(cx, &target, wish)?;
     if cx.flags.plan {
         plan.lines().iter().for_each(|line| cx.say.data(line));
@@ -89,10 +89,10 @@ pub fn of_major(cx: &Cx, major: Major, args: &ServerArgs, wish: &Wish) -> Result
 }
 
 /// A package for a stock server is built with the distribution's own, where that is installed.
-fn distribution_server(major: Major, args: &ServerArgs) -> ServerArgs {
+fn distribution_server(cx: &Cx, major: Major, args: &ServerArgs) -> ServerArgs {
     let mut args = args.clone();
     if args.server == Some(Kind::Stock) && args.source.is_none() && args.pg_config.is_none() {
-        args.pg_config = Family::of(&Machine::this()).installed_pg_config(major);
+        args.pg_config = Family::of(&Machine::this()).installed_pg_config(cx, major);
     }
     args
 }

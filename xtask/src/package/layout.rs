@@ -99,10 +99,11 @@ impl Family {
         if deb { Self::Debian } else { Self::Enterprise }
     }
 
-    /// The `pg_config` of the distribution's server, where one is installed.
-    pub fn installed_pg_config(self, major: Major) -> Option<std::path::PathBuf> {
+    /// The `pg_config` of the distribution's server, where one is installed with its headers.
+    pub fn installed_pg_config(self, cx: &Cx, major: Major) -> Option<std::path::PathBuf> {
         let path = Path::new(&Layout::of_distribution(major, self).bin).join("pg_config");
-        path.is_file().then_some(path)
+        let headers = cx.ask(&path.to_string_lossy(), &["--includedir-server"]).ok()?;
+        Path::new(headers.trim()).join("postgres.h").is_file().then_some(path)
     }
 }
 

@@ -271,9 +271,12 @@ impl Payload<'_> {
             Some(_) => (Role::Both, &plan.facts.server, plan.server_version()),
             None => (Role::Extension, &plan.facts.extension, env!("CARGO_PKG_VERSION").to_owned()),
         };
+        let name = match role {
+            Role::Extension => plan.extension_name(Family::Debian),
+            Role::Server | Role::Both | Role::Debug => plan.server_name(Family::Debian),
+        };
         let mut debug = self.built.extension.debug.clone();
-        let mut package =
-            self.package(&plan.server_name(Family::Debian), &version, role, about, &texts, Tree::default())?;
+        let mut package = self.package(&name, &version, role, about, &texts, Tree::default())?;
         if let Some(server) = &self.built.server {
             package.tree.merge(server.tree.placed(|path| Some(path.to_owned())));
             debug.merge(server.debug.clone());

@@ -249,6 +249,9 @@ fn command(cx: &Cx, plan: &Plan<'_>, way: &Way<'_>, args: &ServerArgs, log: &Pat
         .env("TZ", way.zone)
         .env("USER", way.account.map_or("one", |account| account.name.as_str()))
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        // The clock is another one; times of files are what the program sets.
+        .env("NO_FAKE_STAT", "1")
+        .env("FAKE_UTIME", "0")
         .env("SOURCE_DATE_EPOCH", plan.epoch.to_string())
         .account(account))
 }
