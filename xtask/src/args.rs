@@ -122,6 +122,8 @@ pub enum Command {
     Bench(command::bench::BenchArgs),
     /// Run test suites; ends with `N passed, N failed, N skipped`
     Test(command::test::TestArgs),
+    /// Make deb, rpm, tar and OCI packages of server and extension
+    Package(command::package::PackageArgs),
     /// Check the rules that no linter knows
     Tidy(command::tidy::TidyArgs),
     /// Run what CI runs, from ci/matrix.toml

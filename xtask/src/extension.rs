@@ -23,11 +23,22 @@ use crate::upgrade_script;
 
 /// The first rustc that pgrx's manifests accept; it compiles on older ones too.
 const PGRX_RUSTC: (u32, u32) = (1, 96);
+/// Changes when the compilers get other flags, so that a library built with the old ones is not taken for a new one.
+const FLAGS_VERSION: u32 = 2;
 /// Directories that are no source.
 const NOT_SOURCE: [&str; 2] = ["target", "fuzz"];
 
 /// The steps that put the extension into `target`'s server.
 pub fn steps<'a>(cx: &'a Cx, target: &'a Target) -> Result<Vec<Step<'a>>> {
+    steps_to(cx, target, true)
+}
+
+/// The steps that leave the extension's library and staged files, and the server as it is.
+pub fn library_steps<'a>(cx: &'a Cx, target: &'a Target) -> Result<Vec<Step<'a>>> {
+    steps_to(cx, target, false)
+}
+
+fn steps_to<'a>(cx: &'a Cx, target: &'a Target, installed: bool) -> Result<Vec<Step<'a>>> {
     let compat = target.major.compat();
     let mut inputs = Inputs::default();
     for tree in ["core", "extension", &compat] {
@@ -41,7 +52,7 @@ pub fn steps<'a>(cx: &'a Cx, target: &'a Target) -> Result<Vec<Step<'a>>> {
         inputs = inputs.with(file, Digest::of_file(&cx.root.join(file))?);
     }
     let rustc = cx.ask("rustc", &["--version"])?;
-    let inputs = inputs.with("rustc", rustc.trim());
+    let inputs = inputs.with("rustc", rustc.trim()).with("profile", profile_overrides()).with("flags", FLAGS_VERSION);
     let built = inputs.clone().with("server", store_key(target));
     let name = |step: &str| format!("{}: {step}", target.label());
     Ok(vec![
@@ -56,19 +67,33 @@ pub fn steps<'a>(cx: &'a Cx, target: &'a Target) -> Result<Vec<Step<'a>>> {
             name: name("extension"),
             inputs: built,
             outputs: vec![library(target)],
-            stamp: stamp_of(&target.dirs.base, "extension"),
+            stamp: stamp_of(&target.dirs.base, if installed { "extension" } else { "extension-library" }),
             work: Box::new(move |progress| {
                 let places = Places::ask(cx, &target.pg_config())?;
-                writable(&places)?;
+                if installed {
+                    writable(&places)?;
+                }
                 build(cx, target, &places, &rustc, progress)?;
                 check_symbols(target, &places)?;
-                install(target, &places)
+                if installed { install(target, &places) } else { Ok(()) }
             }),
         },
     ])
 }
 
-fn library(target: &Target) -> PathBuf {
+/// Variables that change how cargo optimises a release build, as `name=value`; empty for the build that is released.
+pub fn profile_overrides() -> String {
+    let all = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let mut set: Vec<String> = all
+        .filter(|(name, _)| name.starts_with("CARGO_PROFILE_RELEASE_") || name == "CARGO_INCREMENTAL")
+        .map(|(name, value)| format!("{name}={}", value.to_string_lossy()))
+        .collect();
+    set.sort();
+    set.join(" ")
+}
+
+/// The built library.
+pub fn library(target: &Target) -> PathBuf {
     target.dirs.cargo().join("release/libspock.so")
 }
 
@@ -163,15 +188,18 @@ fn writable(places: &Places) -> Result<()> {
 
 fn build(cx: &Cx, target: &Target, places: &Places, rustc: &str, progress: &Progress<'_>) -> Result<()> {
     forget_stale_bindings(cx, target, progress)?;
-    let flags =
-        ["-Lnative=".to_owned() + &places.lib.to_string_lossy(), format!("-Clink-arg=-Wl,-rpath,{}", rpath(places))];
+    let mut flags = remaps(cx, target);
+    flags.push("-Lnative=".to_owned() + &places.lib.to_string_lossy());
+    flags.extend(rpath(places).map(|path| format!("-Clink-arg=-Wl,-rpath,{path}")));
     let log = target.dirs.log("extension");
     let mut child = cargo(cx, &target.dirs.stage(), &log)
         .args(["build", "--release", "-p", "spock", "--no-default-features", "--features", &target.major.feature()])
         .args(["--target-dir".into(), target.dirs.cargo().into_os_string()])
         .args(["--jobs".to_owned(), cx.jobs().to_string()])
         .env("PGRX_PG_CONFIG_PATH", target.pg_config())
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        // pgrx compiles a file of C with the server's headers, whose error messages name their file.
+        .env("CFLAGS", prefix_maps(target));
     if older_than_pgrx_wants(rustc) {
         child = child.args(["--ignore-rust-version"]);
     }
@@ -202,15 +230,41 @@ fn forget_stale_bindings(cx: &Cx, target: &Target, progress: &Progress<'_>) -> R
     files::write_whole(&marker, key.as_bytes())
 }
 
-/// Where the library looks for libpq: relative to itself when both belong to one prefix.
-fn rpath(places: &Places) -> String {
+/// Keeps this machine's directories out of messages and debug information, so that a build elsewhere gives the same bytes.
+fn remaps(cx: &Cx, target: &Target) -> Vec<String> {
+    let given = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = given.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
+    let sysroot = cx.ask("rustc", &["--print", "sysroot"]).ok().map(|said| PathBuf::from(said.trim()));
+    let known = [
+        (home, "/cargo"),
+        (sysroot, "/rust"),
+        (Some(target.dirs.cargo()), "/build"),
+        (Some(target.dirs.stage()), "/spock"),
+    ];
+    let remap = |(from, to): (Option<PathBuf>, &str)| Some(format!("--remap-path-prefix={}={to}", from?.display()));
+    known.into_iter().filter_map(remap).collect()
+}
+
+/// The same for the C compiler; the server's own headers keep the names that they have below its prefix.
+fn prefix_maps(target: &Target) -> String {
+    let maps = [(target.prefix(), "."), (target.dirs.cargo(), "/build"), (target.dirs.stage(), "/spock")];
+    let map = |(from, to): &(PathBuf, &str)| format!("-ffile-prefix-map={}={to}", from.display());
+    maps.iter().map(map).collect::<Vec<_>>().join(" ")
+}
+
+/// Where the library looks for libpq: relative to itself when both belong to one prefix, nowhere of its own when the system
+/// looks there anyway.
+fn rpath(places: &Places) -> Option<String> {
+    if symbols::SYSTEM_DIRS.iter().any(|dir| places.lib == Path::new(dir)) {
+        return None;
+    }
     let prefix = places.bin.parent().unwrap_or(&places.bin);
     match (places.pkglib.strip_prefix(prefix), places.lib.strip_prefix(prefix)) {
         (Ok(from), Ok(to)) => {
             let up: PathBuf = from.components().map(|_| "..").collect();
-            Path::new("$ORIGIN").join(up).join(to).to_string_lossy().into_owned()
+            Some(Path::new("$ORIGIN").join(up).join(to).to_string_lossy().into_owned())
         }
-        _ => places.lib.to_string_lossy().into_owned(),
+        _ => Some(places.lib.to_string_lossy().into_owned()),
     }
 }
 
@@ -233,24 +287,38 @@ fn check_symbols(target: &Target, places: &Places) -> Result<()> {
     Err(Failure::failed(what, "features of a patched server are looked up at run time, never linked"))
 }
 
+/// The extension's files and where they go: below `pkglib/` or `share/`. A second name of the library is not among them.
+pub fn installed_files(target: &Target) -> Result<Vec<(PathBuf, String)>> {
+    let source = target.dirs.stage().join("extension");
+    let mut found = vec![
+        (library(target), "pkglib/spock.so".to_owned()),
+        (source.join("spock.control"), "share/extension/spock.control".to_owned()),
+    ];
+    let scripts = source.join("sql");
+    if scripts.is_dir() {
+        for script in
+            files_below(&scripts, &[])?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "sql"))
+        {
+            let name = script.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            found.push((script, format!("share/extension/{name}")));
+        }
+    }
+    Ok(found)
+}
+
 fn install(target: &Target, places: &Places) -> Result<()> {
-    files::install_file(&library(target), &places.pkglib.join("spock.so"), 0o755)?;
+    remove_old_scripts(&places.share.join("extension"))?;
+    for (from, to) in installed_files(target)? {
+        let (to, mode) = match to.strip_prefix("pkglib/") {
+            Some(name) => (places.pkglib.join(name), 0o755),
+            None => (places.share.join(to.trim_start_matches("share/")), 0o644),
+        };
+        files::install_file(&from, &to, mode)?;
+    }
     // A link, not a copy: the server must see one file, or it loads it twice.
     let link = places.pkglib.join("spock_output.so");
     files::remove_if_there(&link)?;
-    symlink("spock.so", &link).map_err(Failure::io("make", &link))?;
-    let (source, to) = (target.dirs.stage().join("extension"), places.share.join("extension"));
-    files::install_file(&source.join("spock.control"), &to.join("spock.control"), 0o644)?;
-    remove_old_scripts(&to)?;
-    let scripts = source.join("sql");
-    if scripts.is_dir() {
-        for script in files_below(&scripts, &[])? {
-            if script.extension().is_some_and(|extension| extension == "sql") {
-                files::install_file(&script, &to.join(script.file_name().unwrap_or_default()), 0o644)?;
-            }
-        }
-    }
-    Ok(())
+    symlink("spock.so", &link).map_err(Failure::io("make", &link))
 }
 
 fn remove_old_scripts(dir: &Path) -> Result<()> {
@@ -297,9 +365,15 @@ mod tests {
             pkglib: pkglib.into(),
             share: "/s".into(),
         };
-        assert_eq!(rpath(&at("/p/bin", "/p/lib", "/p/lib")), "$ORIGIN/../lib");
-        assert_eq!(rpath(&at("/p/bin", "/p/lib", "/p/lib/postgresql")), "$ORIGIN/../../lib");
-        assert_eq!(rpath(&at("/usr/lib/postgresql/15/bin", "/usr/lib/x", "/usr/lib/postgresql/15/lib")), "/usr/lib/x");
+        let cases = [
+            (at("/p/bin", "/p/lib", "/p/lib"), Some("$ORIGIN/../lib")),
+            (at("/p/bin", "/p/lib", "/p/lib/postgresql"), Some("$ORIGIN/../../lib")),
+            (at("/usr/lib/postgresql/15/bin", "/usr/lib/x", "/usr/lib/postgresql/15/lib"), Some("/usr/lib/x")),
+            (at("/usr/lib/postgresql/15/bin", "/usr/lib/x86_64-linux-gnu", "/usr/lib/postgresql/15/lib"), None),
+        ];
+        for (places, want) in cases {
+            assert_eq!(rpath(&places).as_deref(), want, "{places:?}");
+        }
     }
 
     #[test]

@@ -20,12 +20,15 @@ mod child;
 mod command;
 mod cx;
 mod digest;
+mod elf;
 mod exit;
 mod extension;
 mod files;
 mod major;
 mod matrix;
 mod obtain;
+mod package;
+mod package_suite;
 mod patchset;
 mod pins;
 mod say;
@@ -73,6 +76,7 @@ fn run(cli: Cli, say: Say) -> Result<()> {
         Command::Demo(args) => args.run(&cx),
         Command::Bench(args) => args.run(&cx),
         Command::Test(args) => args.run(&cx),
+        Command::Package(args) => args.run(&cx),
         Command::Tidy(args) => args.run(&cx),
         Command::Ci(args) => args.run(&cx),
         Command::Doctor(args) => args.run(&cx),

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use crate::args::{ServerArgs, SourceArg};
 use crate::exit::{Failure, Result};
 use crate::major::{Kind, Major};
+use crate::package::plan::Format;
 use crate::suites::Suite;
 
 /// The only schema so far.
@@ -22,9 +23,61 @@ pub struct Matrix {
     schema: u32,
     /// Words of the stories that show that a cell works at all.
     pub smoke: Vec<String>,
-    /// Every cell, in the order in which they run.
+    /// Every cell, in the order in which they run; after parsing those of the grids too.
     #[serde(rename = "cell")]
     pub cells: Vec<Cell>,
+    /// Cells that differ in nothing but major, server, distribution and architecture.
+    #[serde(default, rename = "grid")]
+    grids: Vec<Grid>,
+}
+
+/// Every combination of its lists is a cell called `<server>-<major>-<distribution>-<arch>`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Grid {
+    majors: Vec<Major>,
+    servers: Vec<Kind>,
+    distributions: Vec<String>,
+    archs: Vec<String>,
+    suites: Vec<Suite>,
+    stories: Option<Stories>,
+    #[serde(default)]
+    packages: Vec<Format>,
+    #[serde(default)]
+    may_lack_source: bool,
+}
+
+impl Grid {
+    fn cells(&self) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        for distribution in &self.distributions {
+            for arch in &self.archs {
+                for server in &self.servers {
+                    for major in &self.majors {
+                        cells.push(self.cell(*major, *server, distribution, arch));
+                    }
+                }
+            }
+        }
+        cells
+    }
+
+    fn cell(&self, major: Major, server: Kind, distribution: &str, arch: &str) -> Cell {
+        // The distribution brings the server that a stock extension is for: no image of one is made.
+        let formats = self.packages.iter().filter(|format| server == Kind::Patched || **format != Format::Oci);
+        Cell {
+            name: format!("{server}-{major}-{distribution}-{arch}"),
+            major,
+            server,
+            distribution: distribution.to_owned(),
+            arch: arch.to_owned(),
+            source: None,
+            suites: self.suites.clone(),
+            stories: self.stories,
+            packages: formats.copied().collect(),
+            may_lack_source: self.may_lack_source,
+        }
+    }
 }
 
 /// One combination and what it runs.
@@ -47,6 +100,9 @@ pub struct Cell {
     pub suites: Vec<Suite>,
     /// Which stories; none: all.
     pub stories: Option<Stories>,
+    /// Which packages of it are released; none: it is for tests.
+    #[serde(default)]
+    pub packages: Vec<Format>,
     /// Is a missing source a skipped cell, not a failed one?
     #[serde(default)]
     pub may_lack_source: bool,
@@ -93,7 +149,9 @@ impl Matrix {
     }
 
     fn parse(text: &str) -> std::result::Result<Self, String> {
-        let matrix: Self = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+        let mut matrix: Self = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+        let gridded: Vec<Cell> = matrix.grids.iter().flat_map(Grid::cells).collect();
+        matrix.cells.extend(gridded);
         if matrix.schema != SCHEMA {
             return Err(format!("schema {} is not known here, only {SCHEMA}", matrix.schema));
         }
@@ -125,9 +183,10 @@ impl Matrix {
 }
 
 impl Cell {
-    /// Can it be built on this machine?
+    /// Can it be built on this machine? A cell for `rocky-9` fits on each of its minor releases.
     pub fn fits(&self, machine: &Machine) -> bool {
-        self.distribution == machine.distribution && self.arch == machine.arch
+        let rest = machine.distribution.strip_prefix(&self.distribution);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) && self.arch == machine.arch
     }
 
     /// The server it asks for, as if typed.
@@ -151,8 +210,27 @@ mod tests {
                 assert!(matrix.cells.iter().any(|cell| cell.major == major && cell.server == kind), "{kind} {major}");
             }
         }
+        for (major, kind) in Major::ALL.into_iter().flat_map(|major| [(major, Kind::Patched), (major, Kind::Stock)]) {
+            for (distribution, arch) in ["debian-12", "rocky-9"].iter().flat_map(|d| [(*d, "x86_64"), (*d, "aarch64")])
+            {
+                let is = |cell: &&Cell| {
+                    cell.major == major && cell.server == kind && cell.distribution == distribution && cell.arch == arch
+                };
+                assert!(matrix.cells.iter().any(|cell| is(&cell)), "{kind} {major} on {distribution}, {arch}");
+            }
+        }
         let full = matrix.cells.iter().filter(|cell| cell.stories.is_none()).count();
         assert_eq!(full, 1, "one cell runs all stories");
+    }
+
+    #[test]
+    fn a_cell_fits_on_every_minor_release() {
+        let matrix = Matrix::parse(COMMITTED).unwrap();
+        let cell = matrix.named("patched-17-rocky-9-x86_64").unwrap();
+        for (distribution, fits) in [("rocky-9.4", true), ("rocky-9", true), ("rocky-90", false), ("rocky-10.0", false)]
+        {
+            assert_eq!(cell.fits(&Machine { distribution: distribution.into(), arch: "x86_64".into() }), fits);
+        }
     }
 
     #[test]

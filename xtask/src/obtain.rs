@@ -337,7 +337,11 @@ fn short<T>(result: Result<T>) -> std::result::Result<T, Skipped> {
     })
 }
 
-/// The Debian mirror that this machine's own apt uses.
+/// The Debian mirror that this machine's own apt uses; none where that is no Debian.
+pub fn debian_mirror(cx: &Cx) -> Option<String> {
+    mirror(cx).ok()
+}
+
 fn mirror(cx: &Cx) -> std::result::Result<String, Skipped> {
     let said = cx.ask("apt-get", &["indextargets", "--format", "$(REPO_URI) $(RELEASE) $(CREATED_BY)"]);
     let said = said.map_err(|_| Skipped::Reason("this machine has no apt-get".to_owned()))?;

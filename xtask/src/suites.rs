@@ -11,6 +11,7 @@ use crate::cx::Cx;
 use crate::exit::{Failure, Result};
 use crate::extension::cargo;
 use crate::major::{Kind, Major};
+use crate::package_suite;
 use crate::server_suite;
 use crate::tally::{Reader, Tally};
 use crate::target::Target;
@@ -27,6 +28,8 @@ pub enum Suite {
     Stories,
     /// PostgreSQL's own regression, isolation, subscription, recovery and decoding suites on the built server.
     Server,
+    /// Packages, installed in clean roots.
+    Package,
 }
 
 impl Suite {
@@ -44,6 +47,7 @@ pub fn on_server(cx: &Cx, suite: Suite, major: Major, args: &ServerArgs, filter:
     match suite {
         Suite::Unit => unit(cx),
         Suite::Server => server_suite::run(cx, major, args),
+        Suite::Package => package_suite::run(cx, major, args, false),
         Suite::Regress => on_prefix(cx, "regress", major, args, filter, "regress"),
         Suite::Stories => on_prefix(cx, "stories", major, args, filter, "stories"),
     }

@@ -54,11 +54,17 @@ pub enum Purpose {
     Prebuilt,
     /// Test suites: PostgreSQL's own, and stories that set the clock.
     ServerTests,
+    /// `cargo xtask package`.
+    Packages,
+    /// `cargo xtask package --format deb`.
+    DebPackages,
+    /// The package suite.
+    PackageTests,
     /// Nothing fails without it.
     Comfort,
 }
 
-const NEEDS: [Need; 25] = [
+const NEEDS: [Need; 30] = [
     need("C compiler", Probe::Program("cc"), "gcc", "gcc", Purpose::Extension),
     need("libclang", Probe::LibClang, "libclang-dev", "clang-devel", Purpose::Extension),
     need("rustfmt", Probe::Runs("rustfmt"), "rustfmt", "rustfmt", Purpose::Extension),
@@ -82,6 +88,11 @@ const NEEDS: [Need; 25] = [
     need("libreadline", Probe::Library("libreadline.so.8"), "libreadline8", "readline", Purpose::Prebuilt),
     need("faketime", Probe::Program("faketime"), "faketime", "libfaketime", Purpose::ServerTests),
     need("IPC::Run", Probe::Perl("IPC::Run"), "libipc-run-perl", "perl-IPC-Run", Purpose::ServerTests),
+    need("objcopy", Probe::Program("objcopy"), "binutils", "binutils", Purpose::Packages),
+    need("dpkg-deb", Probe::Program("dpkg-deb"), "dpkg", "dpkg", Purpose::DebPackages),
+    need("dpkg-shlibdeps", Probe::Program("dpkg-shlibdeps"), "dpkg-dev", "dpkg-dev", Purpose::DebPackages),
+    need("debootstrap", Probe::Program("debootstrap"), "debootstrap", "debootstrap", Purpose::PackageTests),
+    need("rpm", Probe::Program("rpm"), "rpm", "rpm", Purpose::PackageTests),
     need("useradd", Probe::Program("useradd"), "passwd", "shadow-utils", Purpose::Extension),
     need("ccache", Probe::Program("ccache"), "ccache", "ccache", Purpose::Comfort),
     need("ps", Probe::Program("ps"), "procps", "procps-ng", Purpose::Comfort),
@@ -119,7 +130,8 @@ fn is_there(cx: &Cx, probe: Probe) -> bool {
     }
 }
 
-fn program(name: &str) -> Option<std::path::PathBuf> {
+/// A program in PATH.
+pub fn program(name: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }

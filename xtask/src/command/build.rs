@@ -37,6 +37,18 @@ pub fn prefix_with_extension(cx: &Cx, major: Major, args: &ServerArgs) -> Result
     Ok(target)
 }
 
+/// Makes sure that the extension's library and staged files are there; a server that others installed stays as it is.
+pub fn library_of(cx: &Cx, major: Major, args: &ServerArgs) -> Result<Target> {
+    let target = server_of(cx, major, args)?;
+    if !matches!(target.origin, Origin::Installed(_)) {
+        drop(target);
+        return prefix_with_extension(cx, major, args);
+    }
+    let _lock = cx.lock(&target.dirs)?;
+    step::perform(cx, extension::library_steps(cx, &target)?)?;
+    Ok(target)
+}
+
 /// Makes sure that the server of a major is there.
 pub fn server_of(cx: &Cx, major: Major, args: &ServerArgs) -> Result<Target> {
     require_for(cx, major, args)?;

@@ -3,12 +3,17 @@
 //! **Invariant:** a cell that cannot run is skipped, with its reason in its result line; it is never a passed one.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+use crate::command::package;
 
 use crate::cx::Cx;
 use crate::exit::{Failure, Result};
 use crate::files;
 use crate::matrix::{Cell, Machine, Matrix};
+use crate::package::publish::{self, Key};
+use crate::package::verify;
 use crate::say::in_words;
 use crate::suites;
 use crate::system::{self, Purpose};
@@ -27,9 +32,21 @@ pub struct CiArgs {
     /// Print the cells
     #[arg(long, conflicts_with_all = ["cell", "once"])]
     list: bool,
-    /// Write the GitHub Actions file
+    /// Write the GitHub Actions files
     #[arg(long, conflicts_with_all = ["cell", "once", "list"])]
     workflow: bool,
+    /// Make and verify the packages that this cell releases
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["cell", "once", "list", "workflow"])]
+    packages: Option<String>,
+    /// With --packages: where they go
+    #[arg(long, value_name = "DIR", default_value = "dist", requires = "packages")]
+    out: PathBuf,
+    /// Put the manifests of all cells below DIR together, write sums, sign them
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["cell", "once", "list", "workflow", "packages"])]
+    publish: Option<PathBuf>,
+    /// With --publish: minisign:SECRET_KEY_FILE (without a password) or gpg:KEY_ID
+    #[arg(long, value_name = "KEY", requires = "publish")]
+    sign: Option<Key>,
 }
 
 /// How a cell, or the checks that run once, ended.
@@ -49,10 +66,21 @@ impl CiArgs {
             return Ok(());
         }
         if self.workflow {
-            let path = cx.root.join(workflow::PATH);
-            files::write_whole(&path, workflow::text(&matrix).as_bytes())?;
-            cx.say.result("workflow", workflow::PATH);
+            for (path, text) in workflow::files(&matrix) {
+                files::write_whole(&cx.root.join(path), text.as_bytes())?;
+                cx.say.result("workflow", path);
+            }
             return Ok(());
+        }
+        if let Some(name) = &self.packages {
+            return release(cx, matrix.named(name)?, &self.out);
+        }
+        if let Some(dir) = &self.publish {
+            return publish::merge(
+                cx,
+                &std::path::absolute(dir).map_err(Failure::io("find", dir))?,
+                self.sign.as_ref(),
+            );
         }
         let cells: Vec<&Cell> = match &self.cell {
             Some(name) => vec![matrix.named(name)?],
@@ -75,11 +103,36 @@ impl CiArgs {
     }
 }
 
+/// What the release workflow runs for a cell: packages, then the same twice over and compared.
+fn release(cx: &Cx, cell: &Cell, out: &Path) -> Result<()> {
+    let args = cell.server_args();
+    let made = package::make_packages(cx, cell.major, &args, &cell.packages, out);
+    match made {
+        Err(Failure::NotObtainable { .. } | Failure::Unpinned { .. }) if cell.may_lack_source => {
+            cx.say.result("cell", &format!("{:<22} skipped: source not obtainable", cell.name));
+            // The manifest of all cells says so too.
+            return publish::skipped(
+                &std::path::absolute(out).map_err(Failure::io("find", out))?,
+                &cell.name,
+                "source not obtainable",
+            );
+        }
+        made => made?,
+    }
+    verify::of_major(cx, cell.major, &args, &cell.packages, false).and_then(|bad| match bad {
+        0 => Ok(()),
+        bad => Err(Failure::failed(format!("{bad} files differ between two builds"), "the lines above say where")),
+    })
+}
+
 fn needs(cells: &[&Cell]) -> Vec<Purpose> {
     let mut purposes = vec![Purpose::Extension];
     let prebuilt = |cell: &&Cell| cell.source.as_deref() == Some("prebuilt");
     if cells.iter().any(prebuilt) {
         purposes.push(Purpose::Prebuilt);
+    }
+    if cells.iter().any(|cell| cell.suites.contains(&suites::Suite::Package)) {
+        purposes.extend([Purpose::Packages, Purpose::DebPackages, Purpose::PackageTests]);
     }
     if !cells.iter().all(prebuilt) {
         purposes.extend([Purpose::Server, Purpose::ServerTests]);

@@ -15,7 +15,16 @@ pub struct DoctorArgs {
 impl DoctorArgs {
     /// Prints one line per need; fails when one that a build cannot do without is missing.
     pub fn run(self, cx: &Cx) -> Result<()> {
-        let all = [Purpose::Extension, Purpose::Server, Purpose::ServerTests, Purpose::Prebuilt, Purpose::Comfort];
+        let all = [
+            Purpose::Extension,
+            Purpose::Server,
+            Purpose::ServerTests,
+            Purpose::Prebuilt,
+            Purpose::Packages,
+            Purpose::DebPackages,
+            Purpose::PackageTests,
+            Purpose::Comfort,
+        ];
         let seen = system::look(cx, &all);
         for (need, there) in &seen {
             let state = if *there { "ok     " } else { "missing" };
@@ -44,6 +53,9 @@ fn words(purpose: Purpose) -> &'static str {
         Purpose::Extension => "the extension",
         Purpose::Prebuilt => "--source prebuilt",
         Purpose::ServerTests => "tests",
+        Purpose::Packages => "packages",
+        Purpose::DebPackages => "packages as deb",
+        Purpose::PackageTests => "tests of packages",
         Purpose::Comfort => "comfort (optional)",
     }
 }

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod doctor;
 pub mod extension;
 pub mod fetch;
+pub mod package;
 pub mod patch;
 pub mod server;
 pub mod test;

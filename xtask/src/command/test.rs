@@ -4,6 +4,7 @@ use crate::args::ServerArgs;
 use crate::cx::Cx;
 use crate::exit::{Failure, Result};
 use crate::major::Majors;
+use crate::package_suite;
 use crate::suites::{self, Suite};
 use crate::tally::Tally;
 
@@ -15,12 +16,15 @@ pub struct TestArgs {
     pg: Majors,
     #[command(flatten)]
     server: ServerArgs,
-    /// Which suites: unit, regress, stories, server (default: all but server)
+    /// Which suites: unit, regress, stories, server, package (default: without the last two)
     #[arg(long, value_name = "SUITES", value_delimiter = ',')]
     suite: Vec<Suite>,
     /// Only stories whose name contains one of these words
     #[arg(long, value_name = "WORDS", value_delimiter = ',')]
     story: Vec<String>,
+    /// Write the manifests of the package suite instead of comparing with them
+    #[arg(long)]
+    accept: bool,
 }
 
 impl TestArgs {
@@ -33,7 +37,10 @@ impl TestArgs {
         }
         for major in &self.pg.0 {
             for suite in suites.iter().filter(|suite| **suite != Suite::Unit) {
-                tally += suites::on_server(cx, *suite, *major, &self.server, &self.story)?;
+                tally += match suite {
+                    Suite::Package => package_suite::run(cx, *major, &self.server, self.accept)?,
+                    _ => suites::on_server(cx, *suite, *major, &self.server, &self.story)?,
+                };
             }
         }
         cx.say.result("tests", &tally.to_string());

@@ -120,12 +120,10 @@ fn series_findings(list: &str, series: &Series, diffs: &[&(String, String)]) -> 
 
 /// Generated files are as they would be generated now.
 pub fn generated(root: &Path) -> Result<Vec<Finding>> {
-    let fresh = workflow::text(&Matrix::load(root)?);
-    let committed = fs::read_to_string(root.join(workflow::PATH)).unwrap_or_default();
-    if fresh == committed {
-        return Ok(Vec::new());
-    }
-    Ok(vec![finding(workflow::PATH, 0, "is not what ci/matrix.toml says: run cargo xtask ci --workflow")])
+    let fresh = workflow::files(&Matrix::load(root)?);
+    let stale = fresh.iter().filter(|(path, text)| fs::read_to_string(root.join(path)).ok().as_ref() != Some(text));
+    let rule = "is not what ci/matrix.toml says: run cargo xtask ci --workflow";
+    Ok(stale.map(|(path, _)| finding(path, 0, rule)).collect())
 }
 
 #[cfg(test)]

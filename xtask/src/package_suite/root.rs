@@ -1,0 +1,177 @@
+//! Clean roots: a minimal system from debootstrap, made once and copied for each use, entered in namespaces of its own.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::child::Child;
+use crate::cx::Cx;
+use crate::digest::files_below;
+use crate::exit::{Failure, Result};
+use crate::files;
+use crate::matrix::Machine;
+
+/// Directories whose content is the package manager's own, or changes by itself.
+const NOT_RESIDUE: [&str; 9] = [
+    "var/lib/dpkg/",
+    "var/lib/apt/",
+    "var/cache/",
+    "var/log/",
+    "etc/passwd",
+    "etc/group",
+    "etc/shadow",
+    "etc/gshadow",
+    "etc/sub",
+];
+/// How long one command in a root may take, in seconds: apt fetches some 60 MB, everything else takes less than 30 s.
+const COMMAND_SECONDS_MAX: &str = "600";
+/// A base root and its copies.
+const ROOTS_MB: u64 = 1500;
+
+/// The name under which debootstrap knows a distribution.
+pub fn release_of(machine: &Machine) -> Option<&'static str> {
+    match machine.distribution.as_str() {
+        "debian-12" => Some("bookworm"),
+        "debian-13" => Some("trixie"),
+        _ => None,
+    }
+}
+
+/// A root that packages are installed in; removed when dropped.
+pub struct Root {
+    dir: PathBuf,
+    log: PathBuf,
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        // A root that stays is in the way of nothing: the next one replaces it.
+        let _ = files::remove_if_there(&self.dir);
+    }
+}
+
+impl Root {
+    /// A copy of the base system of `release` in `dir`.
+    pub fn clean(cx: &Cx, release: &str, dir: PathBuf) -> Result<Self> {
+        let base = base(cx, release)?;
+        files::remove_if_there(&dir)?;
+        let log = cx.root.join("target/pg/log/package-suite.log");
+        let parent = dir.parent().unwrap_or(Path::new("/"));
+        files::make_dir(parent)?;
+        Child::new("cp", parent, &log).args(["--archive", "--reflink=auto"]).args([&base, &dir]).read()?;
+        // Services are not started by installing them: there is nothing that would stop them.
+        files::write_whole(&dir.join("usr/sbin/policy-rc.d"), b"#!/bin/sh\nexit 101\n")?;
+        fs::set_permissions(dir.join("usr/sbin/policy-rc.d"), fs::Permissions::from_mode(0o755))
+            .map_err(Failure::io("set mode of", dir.join("usr/sbin/policy-rc.d")))?;
+        Ok(Self { dir, log })
+    }
+
+    /// An empty root, for an image or a payload that brings everything.
+    pub fn empty(cx: &Cx, dir: PathBuf) -> Result<Self> {
+        files::remove_if_there(&dir)?;
+        ["proc", "dev/shm", "tmp"].iter().try_for_each(|name| files::make_dir(&dir.join(name)))?;
+        Ok(Self { dir, log: cx.root.join("target/pg/log/package-suite.log") })
+    }
+
+    /// Its directory on this machine.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Puts a file of this machine into it.
+    pub fn bring(&self, from: &Path, to: &str) -> Result<()> {
+        files::install_file(from, &self.dir.join(to), 0o755)
+    }
+
+    /// Runs a command in it, as root; everything that it starts ends with it.
+    pub fn run(&self, words: &[&str]) -> Result<String> {
+        self.enter(&[], words)
+    }
+
+    /// Runs a command in it as an account, which is looked up inside.
+    pub fn run_as(&self, account: &str, words: &[&str]) -> Result<String> {
+        self.enter(&[&format!("--userspec={account}")], words)
+    }
+
+    fn enter(&self, options: &[&str], words: &[&str]) -> Result<String> {
+        let script = "set -e; root=$1; shift\n\
+            mount -t proc proc \"$root/proc\"; mount -t tmpfs -o mode=1777 tmpfs \"$root/dev/shm\"\n\
+            for node in null zero urandom; do\n\
+            [ -e \"$root/dev/$node\" ] || : > \"$root/dev/$node\"; mount --bind \"/dev/$node\" \"$root/dev/$node\"\n\
+            done; exec chroot \"$@\"";
+        Child::new("timeout", Path::new("/"), &self.log)
+            .args(["--signal=KILL", COMMAND_SECONDS_MAX, "unshare"])
+            .args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh"])
+            .args([&self.dir])
+            .args(options)
+            .args([&self.dir])
+            .args(words)
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .env("HOME", "/")
+            .read()
+    }
+
+    /// Every path in it that a removed package has to take along.
+    pub fn paths(&self) -> Result<BTreeSet<String>> {
+        let mut found = BTreeSet::new();
+        for path in files_below(&self.dir, &["proc", "dev", "sys"])? {
+            let name = path.strip_prefix(&self.dir).unwrap_or(&path).to_string_lossy().into_owned();
+            if !NOT_RESIDUE.iter().any(|begin| name.starts_with(begin)) {
+                found.insert(name);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The base system, from the user's cache; made with the mirror that the machine's own apt uses.
+fn base(cx: &Cx, release: &str) -> Result<PathBuf> {
+    let dir = cx.cache.0.join("roots").join(format!("{release}-{}", std::env::consts::ARCH));
+    let _lock = cx.lock_entry(&dir)?;
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    if cx.flags.offline {
+        return Err(Failure::NotObtainable {
+            what: format!("a clean root of {release}"),
+            tried: vec!["the cache: it is not there, and --offline forbids debootstrap".to_owned()],
+            hint: "run it once without --offline".to_owned(),
+        });
+    }
+    files::need_space(&cx.cache.0, ROOTS_MB, "clean roots")?;
+    let log = cx.root.join("target/pg/log/debootstrap.log");
+    let name = format!("debootstrap {release}");
+    let progress = cx.say.begin(&name, "not done yet");
+    let none = || Failure::failed("apt has no Debian mirror configured", "configure one");
+    let mirror = crate::obtain::debian_mirror(cx).ok_or_else(none)?;
+    files::replace_dir(&dir, |part| {
+        Child::new("debootstrap", &cx.cache.0, &log)
+            .args(["--variant=minbase", "--include=ca-certificates", release])
+            .args([part])
+            .args([&mirror])
+            .run(&progress)?;
+        let root = Root { dir: part.to_owned(), log: log.clone() };
+        let updated = root.run(&["apt-get", "update"]).map(drop);
+        // The copy is the result: it must outlive this handle.
+        std::mem::forget(root);
+        updated?;
+        fs::remove_dir_all(part.join("var/cache/apt/archives")).map_err(Failure::io("remove", part))?;
+        files::make_dir(&part.join("var/cache/apt/archives/partial"))
+    })?;
+    progress.done();
+    Ok(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distributions_by_their_release() {
+        let machine = |distribution: &str| Machine { distribution: distribution.into(), arch: "x86_64".into() };
+        assert_eq!(release_of(&machine("debian-12")), Some("bookworm"));
+        assert_eq!(release_of(&machine("rocky-9.4")), None);
+    }
+}
