@@ -122,6 +122,8 @@ pub enum Command {
     Bench(command::bench::BenchArgs),
     /// Run test suites; ends with `N passed, N failed, N skipped`
     Test(command::test::TestArgs),
+    /// Simulate a mesh that runs the core's rules, from a seed; a failure names the seed that replays it
+    Sim(command::sim::SimArgs),
     /// Check the rules that no linter knows
     Tidy(command::tidy::TidyArgs),
     /// Run what CI runs, from ci/matrix.toml

@@ -73,6 +73,7 @@ fn run(cli: Cli, say: Say) -> Result<()> {
         Command::Demo(args) => args.run(&cx),
         Command::Bench(args) => args.run(&cx),
         Command::Test(args) => args.run(&cx),
+        Command::Sim(args) => args.run(&cx),
         Command::Tidy(args) => args.run(&cx),
         Command::Ci(args) => args.run(&cx),
         Command::Doctor(args) => args.run(&cx),

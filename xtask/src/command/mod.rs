@@ -9,5 +9,6 @@ pub mod extension;
 pub mod fetch;
 pub mod patch;
 pub mod server;
+pub mod sim;
 pub mod test;
 pub mod tidy;
