@@ -35,7 +35,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Starts at the position from which the stream was asked for.
+    /// Starts at the position from which the stream was asked for. It is confirmed with the first status, so what was applied up
+    /// to it must be durable here already.
     pub fn starting_at(start: Option<Lsn>) -> Self {
         let reported = Positions { written: start, flushed: start, applied: start };
         Self { received: start, pending: VecDeque::new(), reported }

@@ -124,6 +124,9 @@ pub enum Command {
     Test(command::test::TestArgs),
     /// Make deb, rpm, tar and OCI packages of server and extension
     Package(command::package::PackageArgs),
+
+    /// Simulate a mesh that runs the core's rules, from a seed; a failure names the seed that replays it
+    Sim(command::sim::SimArgs),
     /// Check the rules that no linter knows
     Tidy(command::tidy::TidyArgs),
     /// Run what CI runs, from ci/matrix.toml

@@ -77,6 +77,8 @@ fn run(cli: Cli, say: Say) -> Result<()> {
         Command::Bench(args) => args.run(&cx),
         Command::Test(args) => args.run(&cx),
         Command::Package(args) => args.run(&cx),
+
+        Command::Sim(args) => args.run(&cx),
         Command::Tidy(args) => args.run(&cx),
         Command::Ci(args) => args.run(&cx),
         Command::Doctor(args) => args.run(&cx),

@@ -224,7 +224,8 @@ fn report_row(known: &Known, change: Change, version: &Version, wins: bool) -> O
 
 /// An UPDATE that changes the key: a DELETE of the old key and an upsert of the new one, both of the UPDATE's version. First
 /// the old key's decision, then the new one's; they do not depend on each other, so a later change of the old key that another
-/// node made keeps its row beside the new one, on every node. A missing part may be taken from the row under the old key.
+/// node made keeps its row beside the new one, on every node. Counters are set under the new key, in a history too, not added to.
+/// A missing part may be taken from the row under the old key.
 pub fn decide_rekey(old: &Known, new: &Known, values: Values, version: &Version) -> (Decision, Decision) {
     let mut gone = decide(old, Change::Delete, version);
     let mut there = decide(new, Change::Update(values), version);
@@ -234,6 +235,13 @@ pub fn decide_rekey(old: &Known, new: &Known, values: Values, version: &Version)
     if matches!(there.write, Write::Park) {
         // The row under the old key has the missing part.
         there = decide(new, Change::Update(Values::Whole), version);
+    }
+    // Under the new key it is a first value, not an addition.
+    if there.counters == Counters::Add {
+        there = match there.write {
+            Write::Count => Decision { write: Write::Keep, counters: Counters::Keep, ..there },
+            _ => Decision { counters: Counters::Take, ..there },
+        };
     }
     // That there is no row under the new key yet is as it should be; that there is none under the old one is the news.
     if there.report == Some((ConflictType::UpdateMissing, Resolution::ApplyRemote)) {

@@ -117,9 +117,14 @@ impl<A: Amount> History<A> {
         valid.fold(base, |value, entry| Some(entry.effect.onto(value.as_ref())))
     }
 
-    /// A removal took effect on the key's row: nothing that was counted counts any more.
-    pub fn clear(&mut self) {
-        *self = Self::default();
+    /// A DELETE or TRUNCATE of this version came; to be called for each one before the row is written, whether or not it wins.
+    /// What was counted up to it counts no more, changes earlier in its own transaction among them, which a floor cannot tell
+    /// from later ones. Newer changes stay: they can be here even without a row, when they were superseded.
+    pub fn removed(&mut self, version: &Version) {
+        if self.base.as_ref().is_some_and(|(base, _)| base <= version) {
+            self.base = None;
+        }
+        self.entries.retain(|entry| entry.mark.version > *version);
     }
 
     /// Folds what is stable into the base. Call it before the tombstone behind `floor` is let go. Returns whether anything

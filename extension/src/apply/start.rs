@@ -68,7 +68,7 @@ pub fn connect(
     slot_name: &str,
     only: OnlyTable<'_>,
 ) -> Begin {
-    let start = Lsn::new(origin.position());
+    let start = Lsn::new(origin.durable_position());
     let stream = start_stream(subscription, slot_name, start, only).unwrap_or_else(|error| lost(&error).raise());
     Begin { stream, origin, local, nodes, start }
 }

@@ -102,6 +102,13 @@ impl Session {
         unsafe { pg_sys::replorigin_session_get_progress(false) }
     }
 
+    /// The same, once what was applied up to it is durable: a stream that starts here confirms it at once, and a crash must not
+    /// take it back.
+    pub fn durable_position(&self) -> u64 {
+        // SAFETY: the session origin is set up; it reads, and flushes the WAL up to the origin's last commit. Nothing to drop.
+        unsafe { pg_sys::replorigin_session_get_progress(true) }
+    }
+
     /// Moves the position in memory, for transactions that wrote nothing. Forward only.
     pub fn advance(&self, to: u64) {
         // SAFETY: the session origin is set up.

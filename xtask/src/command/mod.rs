@@ -10,5 +10,6 @@ pub mod fetch;
 pub mod package;
 pub mod patch;
 pub mod server;
+pub mod sim;
 pub mod test;
 pub mod tidy;

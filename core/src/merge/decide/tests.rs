@@ -16,160 +16,143 @@ fn from(time: i64, origin: u32) -> Version {
 
 const WHOLE: Change = Change::Update(Values::Whole);
 
-#[test]
-fn plain_rows() {
-    use {ConflictType as C, Resolution as R};
-    let row = |time| Known { row: Some(from(time, 2)), ..Known::default() };
-    let tombstone = |time| Known { tombstone: Some(from(time, 2)), ..Known::default() };
-    let truncated = |time| Known { truncated: Some(from(time, 2)), ..Known::default() };
-    let unknown = Known { row: Some(Version { time: None, ..from(0, 2) }), ..Known::default() };
-    let own = Known { row: Some(at(5)), ..Known::default() };
-    let nothing = Known::default();
-    let (superseded, partial) = (Change::Update(Values::Superseded), Change::Update(Values::Partial));
-    // name, what is known, change at 5, write, remember, report
-    let cases = [
-        ("first INSERT", nothing, Change::Insert, Write::Insert, false, None),
-        ("INSERT, older row", row(4), Change::Insert, Write::Update, false, Some((C::InsertExists, R::ApplyRemote))),
-        ("INSERT, newer row", row(6), Change::Insert, Write::Keep, false, Some((C::InsertExists, R::KeepLocal))),
-        (
-            "INSERT, tie, smaller node",
-            row(5),
-            Change::Insert,
-            Write::Update,
-            false,
-            Some((C::InsertExists, R::ApplyRemote)),
-        ),
-        ("INSERT after DELETE", tombstone(4), Change::Insert, Write::Insert, false, None),
-        ("INSERT before DELETE", tombstone(6), Change::Insert, Write::Keep, false, Some((C::InsertExists, R::Skip))),
-        ("INSERT before TRUNCATE", truncated(6), Change::Insert, Write::Keep, false, Some((C::InsertExists, R::Skip))),
-        ("INSERT in own transaction", own, Change::Insert, Write::Update, false, None),
-        ("UPDATE, older row", row(4), WHOLE, Write::Update, false, Some((C::UpdateOriginDiffers, R::ApplyRemote))),
-        ("UPDATE, newer row", row(6), WHOLE, Write::Keep, false, Some((C::UpdateOriginDiffers, R::KeepLocal))),
-        ("UPDATE, row without a time", unknown, WHOLE, Write::Update, false, None),
-        ("UPDATE in own transaction", own, WHOLE, Write::Update, false, None),
-        ("UPDATE, no row", nothing, WHOLE, Write::Insert, false, Some((C::UpdateMissing, R::ApplyRemote))),
-        ("UPDATE after DELETE", tombstone(4), WHOLE, Write::Insert, false, Some((C::UpdateMissing, R::ApplyRemote))),
-        ("UPDATE before DELETE", tombstone(6), WHOLE, Write::Keep, false, Some((C::UpdateMissing, R::Skip))),
-        ("UPDATE before TRUNCATE", truncated(6), WHOLE, Write::Keep, false, Some((C::UpdateMissing, R::Skip))),
-        ("part of an UPDATE, no row", nothing, partial, Write::Park, false, None),
-        ("part of an UPDATE after DELETE", tombstone(4), partial, Write::Park, false, None),
-        (
-            "part of an UPDATE before DELETE",
-            tombstone(6),
-            partial,
-            Write::Keep,
-            false,
-            Some((C::UpdateMissing, R::Skip)),
-        ),
-        ("superseded UPDATE, no row", nothing, superseded, Write::Keep, false, Some((C::UpdateMissing, R::Skip))),
-        (
-            "superseded UPDATE, row",
-            row(4),
-            superseded,
-            Write::Update,
-            false,
-            Some((C::UpdateOriginDiffers, R::ApplyRemote)),
-        ),
-        (
-            "DELETE, older row",
-            row(4),
-            Change::Delete,
-            Write::Delete,
-            true,
-            Some((C::DeleteOriginDiffers, R::ApplyRemote)),
-        ),
-        ("DELETE, newer row", row(6), Change::Delete, Write::Keep, false, Some((C::DeleteExists, R::Skip))),
-        ("DELETE, row without a time", unknown, Change::Delete, Write::Delete, true, None),
-        ("DELETE, no row", nothing, Change::Delete, Write::Keep, true, Some((C::DeleteMissing, R::Skip))),
-        ("DELETE after DELETE", tombstone(4), Change::Delete, Write::Keep, true, Some((C::DeleteMissing, R::Skip))),
-        ("DELETE before DELETE", tombstone(6), Change::Delete, Write::Keep, false, Some((C::DeleteMissing, R::Skip))),
-        ("DELETE before TRUNCATE", truncated(6), Change::Delete, Write::Keep, false, Some((C::DeleteMissing, R::Skip))),
-        ("TRUNCATE, older row", row(4), Change::Truncate, Write::Delete, false, None),
-        ("TRUNCATE, newer row", row(6), Change::Truncate, Write::Keep, false, Some((C::DeleteExists, R::Skip))),
-    ];
+type Case = (&'static str, Known, Change, Write, bool, Option<Report>);
+
+/// Each change is made at 5 by node 1, what is known was by node 2.
+fn assert_decisions(cases: &[Case]) {
     for (name, known, change, write, remember, report) in cases {
-        let got = decide(&known, change, &at(5));
-        assert_eq!((got.write, got.remember, got.report, got.log), (write, remember, report, false), "{name}");
+        let got = decide(known, *change, &at(5));
+        assert_eq!((got.write, got.remember, got.report, got.log), (*write, *remember, *report, false), "{name}");
     }
 }
 
+fn row(time: i64) -> Known {
+    Known { row: Some(from(time, 2)), ..Known::default() }
+}
+
+fn tombstone(time: i64) -> Known {
+    Known { tombstone: Some(from(time, 2)), ..Known::default() }
+}
+
+fn truncated(time: i64) -> Known {
+    Known { truncated: Some(from(time, 2)), ..Known::default() }
+}
+
+/// Its time is forgotten.
+fn frozen() -> Known {
+    Known { row: Some(Version { time: None, ..from(0, 2) }), ..Known::default() }
+}
+
+/// Of the same transaction.
+fn own() -> Known {
+    Known { row: Some(at(5)), ..Known::default() }
+}
+
+const REMOTE: Resolution = Resolution::ApplyRemote;
+const LOCAL: Resolution = Resolution::KeepLocal;
+const SKIP: Resolution = Resolution::Skip;
+
 #[test]
-fn counters() {
-    let known = |counting, row: Option<i64>, tombstone: Option<i64>| Known {
-        row: row.map(at),
-        tombstone: tombstone.map(at),
-        truncated: None,
-        counting,
-    };
-    use Counting::{Logged, Unlogged};
-    // name, known, change at 5, write, counters, goes into the history, remember
+fn inserts_of_plain_rows() {
+    use ConflictType::InsertExists as Exists;
+    let change = Change::Insert;
+    assert_decisions(&[
+        ("first", Known::default(), change, Write::Insert, false, None),
+        ("older row", row(4), change, Write::Update, false, Some((Exists, REMOTE))),
+        ("newer row", row(6), change, Write::Keep, false, Some((Exists, LOCAL))),
+        ("tie, smaller node", row(5), change, Write::Update, false, Some((Exists, REMOTE))),
+        ("row without a time", frozen(), change, Write::Update, false, Some((Exists, REMOTE))),
+        ("own transaction", own(), change, Write::Update, false, None),
+        ("after DELETE", tombstone(4), change, Write::Insert, false, None),
+        ("before DELETE", tombstone(6), change, Write::Keep, false, Some((Exists, SKIP))),
+        ("after TRUNCATE", truncated(4), change, Write::Insert, false, None),
+        ("before TRUNCATE", truncated(6), change, Write::Keep, false, Some((Exists, SKIP))),
+    ]);
+}
+
+#[test]
+fn updates_of_plain_rows() {
+    use ConflictType::{UpdateMissing as Missing, UpdateOriginDiffers as Differs};
+    let (part, superseded) = (Change::Update(Values::Partial), Change::Update(Values::Superseded));
+    assert_decisions(&[
+        ("older row", row(4), WHOLE, Write::Update, false, Some((Differs, REMOTE))),
+        ("newer row", row(6), WHOLE, Write::Keep, false, Some((Differs, LOCAL))),
+        ("row without a time", frozen(), WHOLE, Write::Update, false, None),
+        ("own transaction", own(), WHOLE, Write::Update, false, None),
+        ("no row", Known::default(), WHOLE, Write::Insert, false, Some((Missing, REMOTE))),
+        ("after DELETE", tombstone(4), WHOLE, Write::Insert, false, Some((Missing, REMOTE))),
+        ("before DELETE", tombstone(6), WHOLE, Write::Keep, false, Some((Missing, SKIP))),
+        ("before TRUNCATE", truncated(6), WHOLE, Write::Keep, false, Some((Missing, SKIP))),
+        ("part, no row", Known::default(), part, Write::Park, false, None),
+        ("part, row", row(4), part, Write::Update, false, Some((Differs, REMOTE))),
+        ("part, after DELETE", tombstone(4), part, Write::Park, false, None),
+        ("part, before DELETE", tombstone(6), part, Write::Keep, false, Some((Missing, SKIP))),
+        ("superseded, no row", Known::default(), superseded, Write::Keep, false, Some((Missing, SKIP))),
+        ("superseded, row", row(4), superseded, Write::Update, false, Some((Differs, REMOTE))),
+    ]);
+}
+
+#[test]
+fn removals_of_plain_rows() {
+    use ConflictType::{DeleteExists as Exists, DeleteMissing as Missing, DeleteOriginDiffers as Differs};
+    let (delete, truncate) = (Change::Delete, Change::Truncate);
+    assert_decisions(&[
+        ("DELETE, older row", row(4), delete, Write::Delete, true, Some((Differs, REMOTE))),
+        ("DELETE, newer row", row(6), delete, Write::Keep, false, Some((Exists, SKIP))),
+        ("DELETE, row without a time", frozen(), delete, Write::Delete, true, None),
+        ("DELETE, no row", Known::default(), delete, Write::Keep, true, Some((Missing, SKIP))),
+        ("DELETE after DELETE", tombstone(4), delete, Write::Keep, true, Some((Missing, SKIP))),
+        ("DELETE before DELETE", tombstone(6), delete, Write::Keep, false, Some((Missing, SKIP))),
+        ("DELETE before TRUNCATE", truncated(6), delete, Write::Keep, false, Some((Missing, SKIP))),
+        ("TRUNCATE, older row", row(4), truncate, Write::Delete, false, None),
+        ("TRUNCATE, newer row", row(6), truncate, Write::Keep, false, Some((Exists, SKIP))),
+    ]);
+}
+
+fn counted(counting: Counting, row: Option<i64>, tombstone: Option<i64>) -> Known {
+    Known { row: row.map(at), tombstone: tombstone.map(at), truncated: None, counting }
+}
+
+#[test]
+fn counters_without_a_history() {
+    let known = |row, tombstone| counted(Counting::Unlogged, row, tombstone);
     let cases = [
-        ("newer UPDATE adds", known(Unlogged, Some(4), None), WHOLE, Write::Update, Counters::Add, false, false),
-        ("older UPDATE adds as well", known(Unlogged, Some(6), None), WHOLE, Write::Count, Counters::Add, false, false),
-        (
-            "newer INSERT sets",
-            known(Unlogged, Some(4), None),
-            Change::Insert,
-            Write::Update,
-            Counters::Take,
-            false,
-            false,
-        ),
-        (
-            "older INSERT does nothing",
-            known(Unlogged, Some(6), None),
-            Change::Insert,
-            Write::Keep,
-            Counters::Keep,
-            false,
-            false,
-        ),
-        ("UPDATE before DELETE", known(Unlogged, None, Some(6)), WHOLE, Write::Keep, Counters::Keep, false, false),
-        (
-            "UPDATE after DELETE sets",
-            known(Unlogged, None, Some(4)),
-            WHOLE,
-            Write::Insert,
-            Counters::Take,
-            false,
-            false,
-        ),
-        ("logged, newer", known(Logged, Some(4), None), WHOLE, Write::Update, Counters::Fold, true, false),
-        ("logged, older", known(Logged, Some(6), None), Change::Insert, Write::Count, Counters::Fold, true, false),
-        ("logged, no row", known(Logged, None, None), WHOLE, Write::Insert, Counters::Fold, true, false),
-        ("logged, before DELETE", known(Logged, Some(7), Some(6)), WHOLE, Write::Keep, Counters::Keep, false, false),
-        (
-            "logged, late DELETE",
-            known(Logged, Some(6), None),
-            Change::Delete,
-            Write::Count,
-            Counters::Fold,
-            false,
-            true,
-        ),
-        (
-            "logged, late TRUNCATE",
-            known(Logged, Some(6), None),
-            Change::Truncate,
-            Write::Count,
-            Counters::Fold,
-            false,
-            false,
-        ),
-        (
-            "logged, superseded: counts all the same",
-            known(Logged, None, None),
-            Change::Update(Values::Superseded),
-            Write::Keep,
-            Counters::Fold,
-            true,
-            false,
-        ),
+        ("newer UPDATE adds", known(Some(4), None), WHOLE, Write::Update, Counters::Add),
+        ("older UPDATE adds as well", known(Some(6), None), WHOLE, Write::Count, Counters::Add),
+        ("newer INSERT sets", known(Some(4), None), Change::Insert, Write::Update, Counters::Take),
+        ("older INSERT does nothing", known(Some(6), None), Change::Insert, Write::Keep, Counters::Keep),
+        ("UPDATE before DELETE", known(None, Some(6)), WHOLE, Write::Keep, Counters::Keep),
+        ("UPDATE after DELETE sets", known(None, Some(4)), WHOLE, Write::Insert, Counters::Take),
     ];
-    for (name, known, change, write, counters, log, remember) in cases {
+    for (name, known, change, write, counters) in cases {
         let got = decide(&known, change, &at(5));
-        assert_eq!((got.write, got.counters, got.log, got.remember), (write, counters, log, remember), "{name}");
+        assert_eq!((got.write, got.counters, got.log, got.remember), (write, counters, false, false), "{name}");
     }
+    let (_, there) = decide_rekey(&known(Some(4), None), &known(Some(4), None), Values::Whole, &at(5));
+    assert_eq!((there.write, there.counters), (Write::Update, Counters::Take), "a changed key sets");
+    let (_, there) = decide_rekey(&known(Some(4), None), &known(Some(6), None), Values::Whole, &at(5));
+    assert_eq!((there.write, there.counters), (Write::Keep, Counters::Keep), "an older changed key does not add");
+}
+
+#[test]
+fn counters_with_a_history() {
+    let known = |row, tombstone| counted(Counting::Logged, row, tombstone);
+    let superseded = Change::Update(Values::Superseded);
+    // name, what is known, change at 5, write, goes into the history, remember
+    let cases = [
+        ("newer UPDATE", known(Some(4), None), WHOLE, Write::Update, true, false),
+        ("older INSERT", known(Some(6), None), Change::Insert, Write::Count, true, false),
+        ("no row", known(None, None), WHOLE, Write::Insert, true, false),
+        ("late DELETE", known(Some(6), None), Change::Delete, Write::Count, false, true),
+        ("late TRUNCATE", known(Some(6), None), Change::Truncate, Write::Count, false, false),
+        ("superseded: counts all the same", known(None, None), superseded, Write::Keep, true, false),
+    ];
+    for (name, known, change, write, log, remember) in cases {
+        let got = decide(&known, change, &at(5));
+        assert_eq!((got.write, got.counters, got.log, got.remember), (write, Counters::Fold, log, remember), "{name}");
+    }
+    let before = decide(&known(Some(7), Some(6)), WHOLE, &at(5));
+    assert_eq!((before.write, before.log), (Write::Keep, false), "before a DELETE nothing counts");
 }
 
 #[test]

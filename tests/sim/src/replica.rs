@@ -1,0 +1,359 @@
+//! One node's copy of one table in memory: what an apply worker does with the heap and the tables beside it, by the core's
+//! rules. The model checker and the simulator run it.
+//!
+//! # Invariants
+//! 1. No rule is here: what is written follows from [`spock_core::merge`] alone, or from the [`Rule`] that a test breaks.
+//! 2. A local statement is a transaction like any other: it goes through the same code, on the node that made it first.
+
+use crate::rule::Rule;
+use spock_core::merge::delta::{Effect, Entry, History};
+use spock_core::merge::stability::{Applied, Mark, Stability};
+use spock_core::merge::unique::{self, Rows};
+use spock_core::merge::{Change, Counters, Counting, Decision, Known, Report, Values, Version, Write, decide_rekey};
+use spock_core::types::NodeId;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The primary key.
+pub type Key = u8;
+
+/// A row's values, one column of each kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Row {
+    /// Last writer wins.
+    pub plain: u16,
+    /// Stored out of line: not sent when an UPDATE leaves it alone. Each value is written once, so it names itself.
+    pub large: u16,
+    /// Has a unique index. 0 is NULL.
+    pub unique: u8,
+    /// Counts.
+    pub counter: i16,
+}
+
+/// One row change as its node made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// INSERT.
+    Insert(Key, Row),
+    /// UPDATE.
+    Update {
+        /// The row.
+        key: Key,
+        /// The new row, whole.
+        new: Row,
+        /// The counter before.
+        old_counter: i16,
+        /// `large` is as before.
+        unchanged: bool,
+    },
+    /// UPDATE of the key; nothing else changes, so `large` is unchanged.
+    Rekey {
+        /// The old key.
+        from: Key,
+        /// The new one.
+        to: Key,
+        /// The row.
+        row: Row,
+    },
+    /// DELETE.
+    Delete(Key),
+    /// TRUNCATE.
+    Truncate,
+}
+
+/// A transaction in the stream of its origin.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Txn {
+    /// Version of all its changes, and its place in the stream.
+    pub mark: Mark,
+    /// Its changes in order.
+    pub ops: Vec<Op>,
+    /// What its node had applied when it committed: an announcement.
+    pub applied: Applied,
+}
+
+/// A row that is held, whether users see it or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Held {
+    /// When and where it was written.
+    pub mark: Mark,
+    /// Its time is known no more: the server froze the row.
+    pub frozen: bool,
+    /// Its values.
+    pub row: Row,
+    /// `false`: displaced.
+    pub visible: bool,
+}
+
+impl Held {
+    /// As the server can still tell it.
+    pub fn version(&self) -> Version {
+        if self.frozen { Version { time: None, ..self.mark.version } } else { self.mark.version }
+    }
+}
+
+/// The table, and what is remembered beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Table {
+    /// Rows, visible and displaced.
+    pub rows: BTreeMap<Key, Held>,
+    /// Deletes that are remembered.
+    pub tombstones: BTreeMap<Key, Mark>,
+    /// The newest TRUNCATE that is remembered.
+    pub truncated: Option<Mark>,
+    /// Changes of the counter that are remembered.
+    pub histories: BTreeMap<Key, History<i16>>,
+}
+
+impl Rows for Table {
+    type Key = Key;
+
+    fn version(&self, key: &Key) -> Option<Version> {
+        self.rows.get(key).map(Held::version)
+    }
+
+    fn is_visible(&self, key: &Key) -> bool {
+        self.rows.get(key).is_some_and(|held| held.visible)
+    }
+
+    fn set_visible(&mut self, key: &Key, visible: bool) {
+        if let Some(held) = self.rows.get_mut(key) {
+            held.visible = visible;
+        }
+    }
+
+    fn rivals(&self, key: &Key) -> Vec<Key> {
+        let Some(own) = self.rows.get(key).map(|held| held.row.unique).filter(|value| *value != 0) else {
+            return Vec::new();
+        };
+        self.rows.iter().filter(|(other, held)| *other != key && held.row.unique == own).map(|(key, _)| *key).collect()
+    }
+}
+
+impl Table {
+    /// What users see.
+    pub fn visible(&self) -> BTreeMap<Key, Row> {
+        self.rows.iter().filter(|(_, held)| held.visible).map(|(key, held)| (*key, held.row)).collect()
+    }
+
+    /// All rows, displaced ones as well: what the nodes have to agree on.
+    pub fn merged(&self) -> BTreeMap<Key, (Row, bool)> {
+        self.rows.iter().map(|(key, held)| (*key, (held.row, held.visible))).collect()
+    }
+
+    /// Whether a row stores this out-of-line value: then a provider can still send it.
+    pub fn stores(&self, large: u16) -> bool {
+        self.rows.values().any(|held| held.row.large == large)
+    }
+
+    fn known(&self, key: Key, counting: Counting) -> Known {
+        Known {
+            row: self.version(&key),
+            tombstone: self.tombstones.get(&key).map(|mark| mark.version),
+            truncated: self.truncated.map(|mark| mark.version),
+            counting,
+        }
+    }
+}
+
+/// A change as a subscriber sees it.
+#[derive(Debug, Clone, Copy)]
+struct Arriving {
+    change: Change,
+    mark: Mark,
+    row: Row,
+    old_counter: i16,
+    /// An UPDATE that changed the key.
+    rekeyed: bool,
+    /// Then the row under the old key, if it is here.
+    moved: Option<Row>,
+}
+
+/// A node's copy, its clock and what it knows of the others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Replica {
+    /// Its node.
+    pub node: NodeId,
+    /// The table.
+    pub table: Table,
+    /// How far each origin is applied.
+    pub applied: Applied,
+    /// What the others have announced.
+    pub stability: Stability,
+    /// The newest time that it wrote or applied.
+    pub clock: i64,
+}
+
+impl Replica {
+    /// An empty one, in a cluster with `others`.
+    pub fn new(node: NodeId, others: impl IntoIterator<Item = NodeId>) -> Self {
+        let stability = Stability::new(others);
+        Self { node, table: Table::default(), applied: Applied::default(), stability, clock: 0 }
+    }
+
+    /// Applies a transaction. `missing` says of an out-of-line value that was not in the WAL whether the provider has it no
+    /// more. Returns the conflicts.
+    pub fn apply(&mut self, txn: &Txn, rule: &Rule, missing: impl Fn(u16) -> bool) -> Vec<Report> {
+        let mut reports = Vec::new();
+        let counting = rule.counting;
+        for op in &txn.ops {
+            let values = |row: &Row, unchanged: bool| match unchanged && missing(row.large) {
+                true => Values::Superseded,
+                false => Values::Whole,
+            };
+            let arriving = |change, row, old_counter| Arriving {
+                change,
+                mark: txn.mark,
+                row,
+                old_counter,
+                rekeyed: false,
+                moved: None,
+            };
+            match *op {
+                Op::Insert(key, row) => {
+                    reports.extend(self.change(key, &arriving(Change::Insert, row, 0), rule));
+                }
+                Op::Update { key, new, old_counter, unchanged } => {
+                    let change = Change::Update(values(&new, unchanged));
+                    reports.extend(self.change(key, &arriving(change, new, old_counter), rule));
+                }
+                Op::Delete(key) => {
+                    reports.extend(self.change(key, &arriving(Change::Delete, Row::default(), 0), rule));
+                }
+                Op::Rekey { from, to, row } => {
+                    let values = values(&row, true);
+                    let (old, new) = (self.table.known(from, counting), self.table.known(to, counting));
+                    let (gone, there) = decide_rekey(&old, &new, values, &txn.mark.version);
+                    let moved = self.table.rows.get(&from).map(|held| held.row);
+                    self.act(from, &arriving(Change::Delete, Row::default(), 0), gone, rule);
+                    let there_is =
+                        Arriving { rekeyed: true, moved, ..arriving(Change::Update(values), row, row.counter) };
+                    self.act(to, &there_is, there, rule);
+                    reports.extend(gone.report.into_iter().chain(there.report));
+                }
+                Op::Truncate => {
+                    let keys: BTreeSet<Key> =
+                        self.table.rows.keys().chain(self.table.histories.keys()).copied().collect();
+                    let newest = self.table.truncated.filter(|mark| mark.version > txn.mark.version);
+                    let decided: Vec<_> = keys.iter().map(|key| (*key, self.table.known(*key, counting))).collect();
+                    self.table.truncated = newest.or(Some(txn.mark));
+                    for (key, known) in decided {
+                        let decision = (rule.decide)(&known, Change::Truncate, &txn.mark.version);
+                        self.act(key, &arriving(Change::Truncate, Row::default(), 0), decision, rule);
+                        reports.extend(decision.report);
+                    }
+                }
+            }
+        }
+        let version = txn.mark.version;
+        self.applied.advance(version.origin, txn.mark.at);
+        self.clock = self.clock.max(version.time.map_or(0, |time| time.micros()));
+        self.hear(version.origin, &txn.applied, rule);
+        reports
+    }
+
+    /// `from`'s stream says how far it has applied; what is stable by that goes.
+    pub fn hear(&mut self, from: NodeId, applied: &Applied, rule: &Rule) {
+        self.stability.announced(from, applied);
+        if !rule.releases {
+            return;
+        }
+        let (own, stability, early) = (self.applied.clone(), self.stability.clone(), rule.releases_at_once);
+        let is_stable = |mark: &Mark| early || (own.covers(mark) && stability.is_stable(mark));
+        for key in self.table.histories.keys().copied().collect::<Vec<_>>() {
+            let floor = self.table.known(key, rule.counting).removed();
+            if let Some(history) = self.table.histories.get_mut(&key) {
+                history.compact(floor, is_stable);
+            }
+        }
+        let table = &mut self.table;
+        table.histories.retain(|_, history| *history != History::default());
+        let gone: Vec<(Key, Mark)> =
+            table.tombstones.iter().filter(|(_, mark)| is_stable(mark)).map(|(key, mark)| (*key, *mark)).collect();
+        for (key, mark) in gone {
+            table.tombstones.remove(&key);
+            self.stability.released(&mark);
+        }
+        if let Some(mark) = table.truncated.filter(|mark| is_stable(mark)) {
+            table.truncated = None;
+            self.stability.released(&mark);
+        }
+        if rule.freezes {
+            table.rows.values_mut().filter(|held| is_stable(&held.mark)).for_each(|held| held.frozen = true);
+        }
+    }
+
+    fn change(&mut self, key: Key, arriving: &Arriving, rule: &Rule) -> Option<Report> {
+        let known = self.table.known(key, rule.counting);
+        let decision = (rule.decide)(&known, arriving.change, &arriving.mark.version);
+        self.act(key, arriving, decision, rule);
+        decision.report
+    }
+
+    /// Does what was decided.
+    fn act(&mut self, key: Key, arriving: &Arriving, decision: Decision, rule: &Rule) {
+        assert!(decision.write != Write::Park, "all nodes complete what they send");
+        let left = self.table.rivals(&key);
+        let before = self.table.rows.get(&key).copied();
+        if decision.log {
+            let (old, new) = (arriving.old_counter, arriving.row.counter);
+            let effect = match arriving.change {
+                Change::Insert => Effect::Set(new),
+                _ if arriving.rekeyed => Effect::Set(new),
+                _ => Effect::Add { old, new },
+            };
+            self.table.histories.entry(key).or_default().add(Entry { mark: arriving.mark, effect });
+        }
+        let removes = matches!(arriving.change, Change::Delete | Change::Truncate);
+        if let Some(history) = self.table.histories.get_mut(&key).filter(|_| removes) {
+            history.removed(&arriving.mark.version);
+        }
+        if decision.remember {
+            self.table.tombstones.insert(key, arriving.mark);
+        }
+        match decision.write {
+            Write::Insert | Write::Update => {
+                let mut row = arriving.row;
+                let kept = before.map(|held| held.row).or(arriving.moved);
+                if arriving.change == Change::Update(Values::Superseded) {
+                    row.large = kept.map_or(0, |kept| kept.large);
+                }
+                row.counter = self.counted(key, before, arriving, decision);
+                let visible = before.is_some_and(|held| held.visible);
+                self.table.rows.insert(key, Held { mark: arriving.mark, frozen: false, row, visible });
+            }
+            Write::Count => {
+                let counter = self.counted(key, before, arriving, decision);
+                if let Some(held) = self.table.rows.get_mut(&key) {
+                    held.row.counter = counter;
+                }
+            }
+            Write::Delete => {
+                self.table.rows.remove(&key);
+            }
+            Write::Keep | Write::Park => {}
+        }
+        let displaced = unique::settle(&mut self.table, &key, left).into_iter().filter(|moved| !moved.visible);
+        if rule.displaced_are_deleted {
+            for moved in displaced {
+                self.table.rows.remove(&moved.key);
+            }
+        }
+    }
+
+    fn counted(&self, key: Key, before: Option<Held>, arriving: &Arriving, decision: Decision) -> i16 {
+        use spock_core::merge::delta::Amount;
+        let local = before.map(|held| held.row.counter);
+        let known = self.table.known(key, Counting::Logged);
+        match decision.counters {
+            Counters::Take => arriving.row.counter,
+            Counters::Keep => local.unwrap_or(arriving.row.counter),
+            Counters::Add => local.map_or(arriving.row.counter, |local| {
+                local.plus_difference(&arriving.old_counter, &arriving.row.counter)
+            }),
+            Counters::Fold => {
+                let folded = self.table.histories.get(&key).and_then(|history| history.value(known.removed()));
+                folded.or(local).unwrap_or(arriving.row.counter)
+            }
+        }
+    }
+}
