@@ -122,6 +122,16 @@ pub const fn crossing(before: Option<bool>, now: bool, sent: Actions) -> Option<
     }
 }
 
+/// The same for a client that remembers deletes: whatever the client has, it is to have the new row or none. A client can hold a
+/// row that the provider never sent, written by a third node, so nothing is left out because the provider knows better; what
+/// the client need not have had is an upsert or the DELETE of an absent row there.
+pub const fn crossing_remembered(before: Option<bool>, now: bool, sent: Actions) -> Option<Action> {
+    match (before, now) {
+        (_, false) if sent.delete => Some(Action::Delete),
+        _ => crossing(before, now, sent),
+    }
+}
+
 /// Whether a row of `spock.queue` goes to a peer with these sets. `None` as its sets: everybody.
 pub fn sends_queue_row<S: AsRef<str>>(row_sets: Option<&[S]>, peer_sets: &[String]) -> bool {
     row_sets.is_none_or(|sets| sets.iter().any(|set| peer_sets.iter().any(|peer| peer == set.as_ref())))
@@ -189,6 +199,12 @@ mod tests {
         ];
         for (name, before, now, sent, want) in cases {
             assert_eq!(crossing(before, now, sent), want, "{name}");
+            let remembered = if !now && sent.delete { Some(Action::Delete) } else { want };
+            assert_eq!(
+                crossing_remembered(before, now, sent),
+                remembered,
+                "{name}, to a client that remembers deletes"
+            );
         }
     }
 

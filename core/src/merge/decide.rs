@@ -1,0 +1,249 @@
+//! One change meets one key: what is written, what is remembered, what is reported.
+//!
+//! # Invariants
+//! 1. A change takes effect if it is not older than what is known of its key: the row, the key's tombstone, the table's
+//!    TRUNCATE. The same version again takes effect: it is the next change of one transaction.
+//! 2. A DELETE leaves a tombstone whether or not there was a row. An older INSERT or UPDATE never brings a row back.
+//! 3. The values of a winning change replace the row's, except counters ([`super::delta`]).
+//! 4. A change is never dropped because a part of it is missing: it waits, or its provider has promised a newer state.
+
+use super::conflict::{ConflictType, Resolution};
+use super::version::Version;
+
+/// Whether a table has columns that count, and what is kept of their changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Counting {
+    /// It has none.
+    #[default]
+    No,
+    /// It has, and only their values are kept. Equal on all nodes as long as INSERT, DELETE and overflow do not meet
+    /// concurrent updates of the key.
+    Unlogged,
+    /// It has, and changes are kept in a [`super::delta::History`] until they are stable. Equal on all nodes in every case.
+    Logged,
+}
+
+/// What is known here of a key. `default()`: nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Known {
+    /// Version of the row, whether users see it or [`super::unique`] displaced it. A row that the running transaction wrote
+    /// has the version of the change.
+    pub row: Option<Version>,
+    /// Version of the newest DELETE of the key that is remembered.
+    pub tombstone: Option<Version>,
+    /// Version of the newest TRUNCATE of the table that is remembered.
+    pub truncated: Option<Version>,
+    /// Of the table.
+    pub counting: Counting,
+}
+
+impl Known {
+    /// The newest removal: changes before it have no effect. Also the floor of [`super::delta::History::value`].
+    pub fn removed(&self) -> Option<Version> {
+        self.tombstone.max(self.truncated)
+    }
+
+    /// The newest version of anything.
+    pub fn newest(&self) -> Option<Version> {
+        // A row is there because it was written after the removal, even if its time is no longer known.
+        self.row.max(self.removed())
+    }
+}
+
+/// How much of the new row an UPDATE carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Values {
+    /// All columns that the subscriber has from the provider.
+    Whole,
+    /// Unchanged out-of-line values are missing, and the provider promises that the key has a newer state in the cluster,
+    /// which is on its way: it looked for them and they were gone.
+    Superseded,
+    /// Unchanged out-of-line values are missing, and nothing is promised: a provider of the C edition.
+    Partial,
+}
+
+/// What a change does to a key. An UPDATE that changes the key is two: see [`decide_rekey`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// A new row, always whole.
+    Insert,
+    /// New values for a row.
+    Update(Values),
+    /// The row is gone.
+    Delete,
+    /// All rows of the table are gone; asked for each row that is here.
+    Truncate,
+}
+
+/// What to write to the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Write {
+    /// There is no row: the row that came.
+    Insert,
+    /// Over the row: every value that came, counters as [`Decision::counters`] says. The row gets the change's version.
+    Update,
+    /// Only the counters. The row keeps its version and its other values.
+    Count,
+    /// The row goes.
+    Delete,
+    /// Nothing.
+    Keep,
+    /// Nothing now: the transaction waits for what this change was based on. It is retried when a row, a tombstone or a
+    /// TRUNCATE of the key arrives.
+    Park,
+}
+
+/// What becomes of the columns that count. Only meaningful with [`Write::Insert`], [`Write::Update`] and [`Write::Count`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Counters {
+    /// The value that came, as any other column.
+    Take,
+    /// The local value plus (new - old) of the change, saturating.
+    Add,
+    /// The local value.
+    Keep,
+    /// What the key's history says, once the change is in it.
+    Fold,
+}
+
+/// What is told to people.
+pub type Report = (ConflictType, Resolution);
+
+/// What a change comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Decision {
+    /// For the table.
+    pub write: Write,
+    /// For its counters.
+    pub counters: Counters,
+    /// Whether the change's version is to be remembered as the key's tombstone.
+    pub remember: bool,
+    /// Whether an INSERT or UPDATE goes into the key's history ([`Counting::Logged`] only), before anything is folded.
+    pub log: bool,
+    /// The conflict, if it is one.
+    pub report: Option<Report>,
+}
+
+impl Decision {
+    const NOTHING: Self =
+        Self { write: Write::Keep, counters: Counters::Keep, remember: false, log: false, report: None };
+}
+
+/// What `change`, written at `version`, does to a key of which `known` is known.
+pub fn decide(known: &Known, change: Change, version: &Version) -> Decision {
+    let wins = known.newest().is_none_or(|newest| *version >= newest);
+    match change {
+        Change::Insert | Change::Update(_) => write(known, change, version, wins),
+        Change::Delete | Change::Truncate => remove(known, change, version, wins),
+    }
+}
+
+fn write(known: &Known, change: Change, version: &Version, wins: bool) -> Decision {
+    let insert = change == Change::Insert;
+    let logged = known.counting == Counting::Logged;
+    let late = if insert { ConflictType::InsertExists } else { ConflictType::UpdateMissing };
+    if known.removed().is_some_and(|removed| *version < removed) {
+        // Against a row: the row was written over the removal, and is newer still.
+        let report = match known.row {
+            Some(_) => report_row(known, change, version, false),
+            None => Some((late, Resolution::Skip)),
+        };
+        return Decision { report, ..Decision::NOTHING };
+    }
+    let Some(_) = known.row else {
+        return absent(known, change);
+    };
+    let report = report_row(known, change, version, wins);
+    let (write, counters) = match (wins, known.counting, insert) {
+        (true, Counting::No, _) | (true, Counting::Unlogged, true) => (Write::Update, Counters::Take),
+        (true, Counting::Unlogged, false) => (Write::Update, Counters::Add),
+        (true, Counting::Logged, _) => (Write::Update, Counters::Fold),
+        (false, Counting::No, _) | (false, Counting::Unlogged, true) => (Write::Keep, Counters::Keep),
+        (false, Counting::Unlogged, false) => (Write::Count, Counters::Add),
+        (false, Counting::Logged, _) => (Write::Count, Counters::Fold),
+    };
+    Decision { write, counters, remember: false, log: logged, report }
+}
+
+/// There is no row, and no newer removal.
+fn absent(known: &Known, change: Change) -> Decision {
+    let logged = known.counting == Counting::Logged;
+    let counters = if logged { Counters::Fold } else { Counters::Take };
+    let insert = Decision { write: Write::Insert, counters, log: logged, ..Decision::NOTHING };
+    match change {
+        Change::Update(Values::Superseded) => {
+            Decision { write: Write::Keep, report: Some((ConflictType::UpdateMissing, Resolution::Skip)), ..insert }
+        }
+        // Nothing is logged: the change comes again.
+        Change::Update(Values::Partial) => Decision { write: Write::Park, ..Decision::NOTHING },
+        Change::Update(Values::Whole) => {
+            Decision { report: Some((ConflictType::UpdateMissing, Resolution::ApplyRemote)), ..insert }
+        }
+        Change::Insert | Change::Delete | Change::Truncate => insert,
+    }
+}
+
+fn remove(known: &Known, change: Change, version: &Version, wins: bool) -> Decision {
+    let newer_removal = known.removed().is_some_and(|removed| removed > *version);
+    let remember = change == Change::Delete && !newer_removal;
+    match known.row {
+        None => {
+            let report = (change == Change::Delete).then_some((ConflictType::DeleteMissing, Resolution::Skip));
+            Decision { remember, report, ..Decision::NOTHING }
+        }
+        Some(row) if wins => {
+            let differs = row.time.is_some() && row.origin != version.origin && change == Change::Delete;
+            let report = differs.then_some((ConflictType::DeleteOriginDiffers, Resolution::ApplyRemote));
+            Decision { write: Write::Delete, remember, report, ..Decision::NOTHING }
+        }
+        Some(_) => {
+            // The row outlives the removal, but what was counted before it does not.
+            let logged = known.counting == Counting::Logged;
+            let (write, counters) = match logged {
+                true => (Write::Count, Counters::Fold),
+                false => (Write::Keep, Counters::Keep),
+            };
+            let report = Some((ConflictType::DeleteExists, Resolution::Skip));
+            Decision { write, counters, remember: remember && logged, log: false, report }
+        }
+    }
+}
+
+/// How an INSERT or UPDATE that meets a row is reported. A row of the same version is of the same transaction.
+fn report_row(known: &Known, change: Change, version: &Version, wins: bool) -> Option<Report> {
+    let row = known.row.filter(|row| row != version)?;
+    let outcome = if wins { Resolution::ApplyRemote } else { Resolution::KeepLocal };
+    match change {
+        Change::Insert => Some((ConflictType::InsertExists, outcome)),
+        _ if !wins || (row.time.is_some() && row.origin != version.origin) => {
+            Some((ConflictType::UpdateOriginDiffers, outcome))
+        }
+        _ => None,
+    }
+}
+
+/// An UPDATE that changes the key: a DELETE of the old key and an upsert of the new one, both of the UPDATE's version. First
+/// the old key's decision, then the new one's; they do not depend on each other, so a later change of the old key that another
+/// node made keeps its row beside the new one, on every node. A missing part may be taken from the row under the old key.
+pub fn decide_rekey(old: &Known, new: &Known, values: Values, version: &Version) -> (Decision, Decision) {
+    let mut gone = decide(old, Change::Delete, version);
+    let mut there = decide(new, Change::Update(values), version);
+    if there.write == Write::Park && gone.write != Write::Delete {
+        return (Decision { write: Write::Park, ..Decision::NOTHING }, there);
+    }
+    if matches!(there.write, Write::Park) {
+        // The row under the old key has the missing part.
+        there = decide(new, Change::Update(Values::Whole), version);
+    }
+    // That there is no row under the new key yet is as it should be; that there is none under the old one is the news.
+    if there.report == Some((ConflictType::UpdateMissing, Resolution::ApplyRemote)) {
+        there.report = None;
+    }
+    if gone.report == Some((ConflictType::DeleteMissing, Resolution::Skip)) {
+        gone.report = Some((ConflictType::UpdateMissing, Resolution::ApplyRemote));
+    }
+    (gone, there)
+}
+
+#[cfg(test)]
+mod tests;
