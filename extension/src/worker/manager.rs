@@ -21,6 +21,7 @@ use crate::pg::scope::Txn;
 use crate::sequences;
 use crate::settings;
 use crate::sync;
+use crate::worker::announcements::{self, Announcer};
 use crate::worker::keeper::{Keeper, Wanted};
 use crate::worker::prune::Pruning;
 use crate::worker::registry::{self, Ended, Role, Ticket, WorkerStatus};
@@ -84,6 +85,7 @@ fn run(database: u32) -> Result<(), Report> {
     let mut sequence_pass_due = Instant::now();
     let mut clean_up_due = Instant::now();
     let mut pruning = Pruning::default();
+    let mut announcer = Announcer::default();
     loop {
         latch::reload_if_asked();
         let read = match attempt(|| read_wishes(database)) {
@@ -112,6 +114,7 @@ fn run(database: u32) -> Result<(), Report> {
             registry::stop(record.index);
             if !wishes.disabled.iter().any(is) {
                 registry::forget(record.index);
+                record.subscription.into_iter().for_each(|sub| announcements::forget(database, sub));
             }
         }
         let wanted: Vec<Wanted> =
@@ -128,6 +131,7 @@ fn run(database: u32) -> Result<(), Report> {
             clean_up_due = Instant::now() + CLEAN_UP_INTERVAL;
             clean_up();
         }
+        let pause = pause.min(announcer.tick());
         latch::wait(pause.min(sequence_pass_due.saturating_duration_since(Instant::now())));
     }
 }
