@@ -183,6 +183,7 @@ fn kind(message: &Message<'_>) -> u8 {
         Message::Delete(_) => b'D',
         Message::Truncate(_) => b'T',
         Message::Logical(_) => b'M',
+        Message::Announcement(_) => b'A',
         Message::Commit(_) => b'C',
     }
 }

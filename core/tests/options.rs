@@ -49,6 +49,7 @@ fn subscriber() -> SubscriberOptions {
         replication_sets: Some(["default", "default_insert_only", "ddl_sql"].map(str::to_owned).to_vec()),
         only_table: None,
         max_version: ProtocolVersion::MAX_OF_C,
+        announcements: true,
         spock_version: "6.0.0".to_owned(),
         spock_version_num: 60_000,
     }
@@ -166,6 +167,32 @@ fn options_become_values() {
         parse_with(&SubscriberOptions { only_table: only_table.clone(), replication_sets: None, ..subscriber() }, &[]);
     let catch_up = catch_up.expect("options");
     assert_eq!((catch_up.only_table, catch_up.replication_sets), (only_table, vec![]));
+}
+
+#[test]
+fn announcements_are_agreed_on_by_who_knows_them() {
+    let (v5, v6) = (ProtocolVersion::MAX_OF_C, ProtocolVersion::V6);
+    let asks = [("spock.announcements", Some("1"))];
+    // The highest version that is offered, whether the subscriber wants them, what it sends besides; what is granted.
+    let cases: [(ProtocolVersion, bool, Changes<'_>, bool); 4] =
+        [(v6, true, &[], true), (v6, false, &[], false), (v5, true, &[], false), (v5, false, &asks, false)];
+    for (max_version, announcements, changes, granted) in cases {
+        let sends = SubscriberOptions { max_version, announcements, ..subscriber() };
+        let asked = sends.pairs().iter().any(|(name, _)| *name == "spock.announcements");
+        assert_eq!(asked, max_version == v6 && announcements, "a C node sees the options of a C node");
+        let options = parse_with(&sends, changes).expect("options");
+        assert_eq!(options.announcements, granted, "{max_version:?} {announcements} {changes:?}");
+        let reply = options.startup_reply(&facts(), 1);
+        let said: Vec<_> =
+            reply.iter().filter(|(key, _)| *key == "spock.announcements").map(|(_, v)| v.as_str()).collect();
+        assert_eq!(said, if granted { vec!["t"] } else { vec![] }, "who has not asked reads what it always read");
+        let mut bytes = Vec::new();
+        Startup::write_of(&mut bytes, reply.iter().map(|(key, value)| (*key, value.as_str())));
+        let read = Envelope::read(&bytes, max_version).expect("a startup message");
+        let Message::Startup(startup) = read.message else { panic!("{read:?}") };
+        assert_eq!(Session::accept(&startup, "UTF8").map(|session| session.announces), Ok(granted));
+    }
+    assert!(parse(&[("max_proto_version", Some("6")), ("spock.announcements", Some("perhaps"))]).is_err());
 }
 
 #[test]

@@ -286,9 +286,9 @@ CREATE FUNCTION spock.failover_slot_status(OUT slot_name name, OUT state text, O
 AS 'MODULE_PATHNAME', 'spock_failover_slot_status' LANGUAGE c VOLATILE;
 
 -- Removed keys that are remembered: vacuum keeps rows that were deleted by kept_from or later, since kept_since; relations
--- from which keys were removed (NULL: all count as such); rows of spock.tombstone.
+-- from which keys were removed (NULL: all count as such); rows of spock.tombstone; the node that is waited for.
 CREATE FUNCTION spock.tombstone_status(OUT kept_from bigint, OUT kept_since timestamptz, OUT relations bigint,
-    OUT written bigint) RETURNS SETOF record
+    OUT written bigint, OUT waits_for oid) RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'spock_tombstone_status' LANGUAGE c VOLATILE;
 
 CREATE FUNCTION spock.get_country() RETURNS text

@@ -2,7 +2,7 @@
 
 use super::{BuildFacts, identifiers};
 use crate::filter::ForwardOrigins;
-use crate::wire::ProtocolVersion;
+use crate::wire::{ProtocolVersion, announcement};
 use core::fmt;
 
 /// What the provider knows of itself.
@@ -163,6 +163,8 @@ pub struct OutputOptions {
     pub no_txinfo: bool,
     /// The peer's version number; 0 if it did not say.
     pub peer_version_num: u32,
+    /// The peer takes announcements of how far this node has applied the others' changes. Never below protocol 6.
+    pub announcements: bool,
 }
 
 /// One option as it came: name and value.
@@ -270,6 +272,7 @@ impl OutputOptions {
             encoding,
             no_txinfo: given.switch("no_txinfo")?.unwrap_or(false),
             peer_version_num: given.number("spock_version_num")?.unwrap_or(0),
+            announcements: version >= ProtocolVersion::V6 && given.switch(announcement::OPTION)?.unwrap_or(false),
         })
     }
 
@@ -332,7 +335,7 @@ impl OutputOptions {
         let flag = |value: bool| if value { "t" } else { "f" }.to_owned();
         let build = &facts.build;
         let major = build.basetypes_version().to_string();
-        vec![
+        let mut reply = vec![
             // Peers of the C edition read what a C node would say.
             ("max_proto_version", self.version.max(ProtocolVersion::MAX_OF_C).number().to_string()),
             ("min_proto_version", ProtocolVersion::MIN.number().to_string()),
@@ -360,6 +363,11 @@ impl OutputOptions {
             ("binary.integer_datetimes", flag(false)),
             ("binary.binary_pg_version", major),
             ("no_txinfo", flag(self.no_txinfo)),
-        ]
+        ];
+        // Who has not asked reads what it always read.
+        if self.announcements {
+            reply.push((announcement::OPTION, flag(true)));
+        }
+        reply
     }
 }

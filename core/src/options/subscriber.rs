@@ -3,8 +3,8 @@
 use super::provider::boolean;
 use super::{BuildFacts, identifiers};
 use crate::types::Lsn;
-use crate::wire::ProtocolVersion;
 use crate::wire::control::Startup;
+use crate::wire::{ProtocolVersion, announcement};
 use core::fmt;
 
 /// What a subscription asks of its provider.
@@ -24,6 +24,8 @@ pub struct SubscriberOptions {
     pub only_table: Option<(String, String)>,
     /// The highest protocol to ask for: that of the C edition, unless the provider is known to speak more.
     pub max_version: ProtocolVersion,
+    /// Announcements are wanted. Asked for from protocol 6 on.
+    pub announcements: bool,
     /// Our version text.
     pub spock_version: String,
     /// Our version number, at least 50000.
@@ -83,6 +85,9 @@ impl SubscriberOptions {
         pairs.push(("pg_version", build.pg_version_num.to_string()));
         pairs.push(("spock_version", self.spock_version.clone()));
         pairs.push(("spock_version_num", self.spock_version_num.to_string()));
+        if self.announcements && self.max_version >= ProtocolVersion::V6 {
+            pairs.push((announcement::OPTION, flag(true)));
+        }
         pairs
     }
 }
@@ -119,6 +124,8 @@ pub struct Session {
     pub pg_version_num: Option<u32>,
     /// The provider's byte order differs, so payloads in host order cannot be read.
     pub foreign_byte_order: bool,
+    /// The provider announces how far it has applied the others' changes.
+    pub announces: bool,
 }
 
 /// Why the provider's reply is refused.
@@ -180,7 +187,7 @@ impl Session {
         if let Some(provider) = text("encoding").filter(|provider| provider != encoding) {
             return Err(ReplyError::Encoding { provider, ours: encoding.to_owned() });
         }
-        for key in ["forward_changeset_origins", "binary.bigendian"] {
+        for key in ["forward_changeset_origins", "binary.bigendian", announcement::OPTION] {
             if text(key).is_some_and(|value| boolean(&value).is_none()) {
                 return Err(ReplyError::BadFlag { key });
             }
@@ -199,6 +206,7 @@ impl Session {
             version,
             spock_version: text("spock_version"),
             pg_version_num: text("pg_version_num").and_then(|value| value.parse().ok()),
+            announces: text(announcement::OPTION).and_then(|value| boolean(&value)).unwrap_or(false),
             foreign_byte_order: big_endian.is_some_and(|theirs| theirs != cfg!(target_endian = "big")),
         })
     }

@@ -2,7 +2,7 @@
 //! Between `output` (decoded WAL to messages) and `apply` (messages to rows), which meet only here.
 //!
 //! Order in this folder: [`io`] (cursors), [`frame`] (the replication sub-protocol around what is sent), [`batch`] (many
-//! messages in one frame), [`txn`], [`row`], [`control`] (messages by family, reader beside writer).
+//! messages in one frame), [`txn`], [`row`], [`control`], [`announcement`] (messages by family, reader beside writer).
 //!
 //! # Invariants
 //! 1. A reader never panics and never allocates for a row, whatever the bytes; values borrow from the frame.
@@ -10,6 +10,7 @@
 //! 3. Reading and writing again gives the same bytes.
 //! 4. Text is bytes in the database's encoding: names and values of a LATIN1 database are not UTF-8.
 
+pub mod announcement;
 pub mod batch;
 pub mod control;
 pub mod frame;
@@ -133,6 +134,8 @@ pub enum Message<'a> {
     Truncate(row::Truncate<'a>),
     /// A logical message of ours.
     Logical(control::LogicalMessage<'a>),
+    /// How far a node has applied each origin's changes. Only in protocol 6.
+    Announcement(announcement::Announcement<'a>),
     /// Closes the transaction.
     Commit(txn::Commit),
 }
@@ -186,6 +189,7 @@ impl<'a> Envelope<'a> {
             Message::Delete(delete) => delete.write(out),
             Message::Truncate(truncate) => truncate.write(out),
             Message::Logical(message) => message.write(out),
+            Message::Announcement(announcement) => announcement.write(out),
             Message::Commit(commit) => commit.write(version, out),
         }
     }
@@ -213,6 +217,9 @@ impl<'a> Message<'a> {
             row::Delete::TAG => Self::Delete(row::Delete::read(input)?),
             row::Truncate::TAG => Self::Truncate(row::Truncate::read(input)?),
             control::LogicalMessage::TAG => Self::Logical(control::LogicalMessage::read(input)?),
+            announcement::Announcement::TAG if version == ProtocolVersion::V6 => {
+                Self::Announcement(announcement::Announcement::read(input)?)
+            }
             tag => return Err(WireError::UnknownMessage { tag }),
         })
     }

@@ -19,6 +19,7 @@ use crate::pg::scope::Txn;
 use crate::pg::{latch, process, session};
 use crate::settings::{self, ReadOnly};
 use crate::sync::table::Job;
+use crate::worker::announcements::Seat;
 use crate::worker::pause;
 use crate::worker::progress::{self, ProgressKey, ProgressUpdate};
 use crate::worker::registry::{self, WorkerStatus};
@@ -68,6 +69,8 @@ struct Receiver<'s> {
     group: ProgressKey,
     subscription: SubId,
     tally: Tally,
+    /// Where this stream tells how far it is; none for that of a single table.
+    seat: Option<Seat>,
     place: Rc<Place>,
     /// The subscription was disabled with the transaction that just ended.
     disabled: bool,
@@ -78,6 +81,7 @@ pub fn stream(subscription: &Subscription, begin: Begin, known: &super::Stream) 
     let Begin { stream, origin, local, nodes, start } = begin;
     let mut receiver = Receiver::new(subscription, stream, &origin, (&local, &nodes), (start, true), known);
     progress::reconcile(receiver.group, start);
+    receiver.seat = Some(Seat::take(subscription, start));
     registry::report_status(WorkerStatus::Running);
     receiver.begin();
     receiver.look_at_tables();
@@ -119,7 +123,7 @@ impl<'s> Receiver<'s> {
             progress: Progress::starting_at(start),
             unpublished: None,
             published_at: now,
-            heard: Heard { protocol: Session::VERSION_BEFORE_STARTUP, provider_lsn: None, batch: Batch::default() },
+            heard: Heard::default(),
             heard_at: now,
             fed_back_at: now,
             delay_us: if whole { subscription.apply_delay_us } else { 0 },
@@ -128,6 +132,7 @@ impl<'s> Receiver<'s> {
             origin,
             subscription: subscription.id,
             tally: Tally::new(subscription.id.get()),
+            seat: None,
             group: ProgressKey {
                 database: process::own_database(),
                 node: local.node.id,
@@ -295,6 +300,7 @@ impl<'s> Receiver<'s> {
         if !self.applier.in_transaction() {
             self.catch_breath();
         }
+        self.tell_position();
         // A provider that has much more to send waits for nobody's word.
         if self.backlog() < BACKLOG_BYTES || self.fed_back_at.elapsed() > BACKLOG_FEEDBACK_INTERVAL {
             self.feedback(false, false);
@@ -397,7 +403,15 @@ impl<'s> Receiver<'s> {
             self.publish_progress(&done);
         }
         self.look_at_tables();
+        self.tell_position();
         between_transactions();
+    }
+
+    /// Between two frames: all that was received is handled.
+    fn tell_position(&mut self) {
+        if let Some(seat) = self.seat.as_mut().filter(|_| !self.applier.is_copying()) {
+            seat.passed(self.progress.last_received(), self.heard.announces);
+        }
     }
 
     /// How far the provider's WAL is ahead of what it has sent, as far as it told.
@@ -444,6 +458,15 @@ struct Heard {
     /// The provider's WAL position, as far as it told.
     provider_lsn: Option<Lsn>,
     batch: Batch,
+    /// The provider has promised announcements.
+    announces: bool,
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        let protocol = Session::VERSION_BEFORE_STARTUP;
+        Self { protocol, provider_lsn: None, batch: Batch::default(), announces: false }
+    }
 }
 
 impl Heard {
@@ -464,7 +487,9 @@ impl Heard {
         progress.received(data.start);
         let envelope = Envelope::read(data.message, self.protocol);
         if let Ok(Envelope { message: Message::Startup(startup), .. }) = &envelope {
-            self.protocol = check_startup(startup);
+            let session = check_startup(startup);
+            self.protocol = session.version;
+            self.announces = session.announces;
             return Handled::Nothing;
         }
         let (insert_lsn, handled) = handle(envelope, applier);

@@ -96,6 +96,8 @@ fn start_stream(
         replication_sets: by_sets.then(|| subscription.replication_sets.clone()),
         only_table: only.map(|(table, _)| (table.schema.clone(), table.table.clone())),
         max_version,
+        // Of a table's own stream they would say nothing.
+        announcements: only.is_none(),
         spock_version: server::VERSION.to_owned(),
         spock_version_num: SPOCK_VERSION_NUM,
     };
@@ -116,16 +118,15 @@ fn common_version(connection: &mut Connection) -> Result<ProtocolVersion, ConnEr
     Ok(if theirs >= ours.number() { ours } else { ProtocolVersion::MAX_OF_C })
 }
 
-/// What the provider says of itself must suit us. Returns the version that it speaks.
-pub fn check_startup(startup: &Startup<'_>) -> ProtocolVersion {
-    let session = Session::accept(startup, &server::encoding_name()).unwrap_or_else(|error| {
+/// What the provider says of itself must suit us. Returns what it granted.
+pub fn check_startup(startup: &Startup<'_>) -> Session {
+    Session::accept(startup, &server::encoding_name()).unwrap_or_else(|error| {
         let code = match error {
             ReplyError::Encoding { .. } => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             ReplyError::Protocol { .. } | ReplyError::BadFlag { .. } => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
         };
         Report::new(code, error.to_string()).raise()
-    });
-    session.version
+    })
 }
 
 /// A failure to talk to the provider, as a report.

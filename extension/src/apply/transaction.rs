@@ -41,12 +41,13 @@ use crate::pg::session::{self, OwnerScope};
 use crate::pg::tuple::Slot;
 use crate::settings::{self, ChangeLogging};
 use crate::worker::failure::Failure;
-use crate::worker::registry;
+use crate::worker::{announcements, registry};
 use exceptions::Handling;
 use pgrx::PgSqlErrorCode;
 use spock_core::merge::{ConflictType, Resolution};
 use spock_core::types::{Lsn, NodeId, PgTime, RelId};
 use spock_core::wire::Message;
+use spock_core::wire::announcement::Announcement;
 use spock_core::wire::control::{LogicalMessage, MESSAGE_PREFIX};
 use spock_core::wire::row::{Datum, RowKind, Truncate, Tuple};
 use spock_core::wire::txn::{Begin, Commit, Origin};
@@ -187,6 +188,11 @@ impl<'s> Applier<'s> {
         self.tables.look(self.subscription, position, alive);
     }
 
+    /// Whether tables of the subscription are being copied: what is applied of the stream is not all of it.
+    pub fn is_copying(&self) -> bool {
+        !self.tables.is_empty()
+    }
+
     /// Whether the current transaction leaves out changes of `id`: it is skipped, or the table is being copied.
     pub(super) fn leaves_out(&self, id: RelId) -> Result<bool, Report> {
         let Some(current) = &self.current else { return Ok(false) };
@@ -228,6 +234,7 @@ impl<'s> Applier<'s> {
                 self.change(message)?
             }
             Message::Logical(message) => return self.logical(message),
+            Message::Announcement(announcement) => self.announced(announcement)?,
             Message::Commit(commit) => return self.commit(commit),
         }
         Ok(Fed::Nothing)
@@ -276,6 +283,16 @@ impl<'s> Applier<'s> {
         }
         self.origin.advance(lsn.get());
         Ok(Fed::Nothing)
+    }
+
+    /// What stands before it in the stream is committed.
+    fn announced(&mut self, announcement: &Announcement<'_>) -> Result<(), Report> {
+        if self.current.is_some() {
+            return Err(out_of_order("ANNOUNCEMENT"));
+        }
+        announcements::heard(self.subscription, announcement);
+        self.origin.advance(announcement.at.get());
+        Ok(())
     }
 
     fn begin(&mut self, begin: Begin) -> Result<(), Report> {
@@ -624,6 +641,7 @@ fn action(message: &Message<'_>) -> &'static str {
         Message::Delete(_) => "DELETE",
         Message::Truncate(_) => "TRUNCATE",
         Message::Logical(_) => "MESSAGE",
+        Message::Announcement(_) => "ANNOUNCEMENT",
         Message::Commit(_) => "COMMIT",
     }
 }

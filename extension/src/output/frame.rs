@@ -12,6 +12,7 @@ use crate::error::Report;
 use crate::pg::decoding::{self, Stream, TableRef, TupleRef, Txn};
 use crate::pg::types::{Image, RowBuffer};
 use spock_core::types::{Lsn, OriginId, RelId};
+use spock_core::wire::announcement::Announcement;
 use spock_core::wire::control::{LogicalMessage, Startup};
 use spock_core::wire::row::{Column, Part, Relation, RowKind, Truncate, begin_row, write_tuple};
 use spock_core::wire::txn::{Begin, Commit, CommitOrder, Origin};
@@ -200,6 +201,13 @@ impl Frame {
     ) -> Result<(), Report> {
         Truncate::write_of(self.begin(), relations, cascade, restart_identity);
         self.send(stream, true)
+    }
+
+    /// An announcement, which is part of no transaction.
+    pub fn announcement(&mut self, stream: &mut Stream<'_>, announcement: &Announcement<'_>) -> Result<(), Report> {
+        announcement.write(self.begin());
+        self.send(stream, true)?;
+        self.flush(stream, true)
     }
 
     /// A logical message, relayed byte for byte.

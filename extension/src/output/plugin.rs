@@ -29,6 +29,7 @@ use crate::settings;
 use pgrx::PgSqlErrorCode;
 use spock_core::filter::{Action, Actions};
 use spock_core::types::OriginId;
+use spock_core::wire::announcement::{self, Announcement};
 use spock_core::wire::control::{MESSAGE_PREFIX, Payload, PayloadError};
 use spock_core::wire::row::{Part, RowKind};
 use std::collections::HashMap;
@@ -146,6 +147,9 @@ impl Publish for Publisher {
         message: LogicalMessage<'_>,
     ) -> Result<(), Report> {
         self.count(stream);
+        if message.prefix.to_bytes() == announcement::PREFIX {
+            return self.announcement(stream, txn, message);
+        }
         if message.prefix.to_bytes() != MESSAGE_PREFIX {
             return Ok(());
         }
@@ -342,6 +346,28 @@ impl Publisher {
                 format!("replication set \"{}\" was dropped while it is subscribed", set.name),
             )
             .hint("Remove the set from the subscription on the subscriber.")),
+        }
+    }
+
+    /// Only for clients that have asked: no other knows the message.
+    fn announcement(
+        &mut self,
+        stream: &mut Stream<'_>,
+        txn: Option<Txn<'_>>,
+        message: LogicalMessage<'_>,
+    ) -> Result<(), Report> {
+        let Some(at) = message.lsn.filter(|_| self.terms.announcements && txn.is_none()) else { return Ok(()) };
+        match Announcement::read_body(at, message.payload) {
+            Ok(announcement) => {
+                self.standbys.wait(stream)?;
+                self.start_stream(stream)?;
+                self.frame.announcement(stream, &announcement)
+            }
+            // Whoever may write to the WAL may write anything.
+            Err(problem) => {
+                raise::warn(format!("announcement in WAL ignored: {problem}"));
+                Ok(())
+            }
         }
     }
 

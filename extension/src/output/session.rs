@@ -25,6 +25,8 @@ pub struct Terms {
     pub origin: OriginId,
     /// Name of this node.
     pub node_name: String,
+    /// The client takes announcements.
+    pub announcements: bool,
     /// The startup message, in order.
     pub reply: Vec<(&'static str, String)>,
 }
@@ -45,6 +47,7 @@ pub fn negotiate(session: &Session<'_>, given: &[(String, Option<String>)]) -> R
         forward_origins: options.forward_origins,
         origin: OriginId(NodeId::wire(node)),
         node_name,
+        announcements: options.announcements,
         reply: options.startup_reply(&facts, platform::process_id()),
     };
     // A table that catches up comes without sets: then all of it is wanted.

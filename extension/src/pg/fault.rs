@@ -1,7 +1,8 @@
 //! Fault points: places where a test can let the server crash. Off unless `spock.fault_point` names one.
 //!
 //! # Invariants
-//! 1. An armed point kills the process with SIGKILL, as a crash does: no clean-up, no message.
+//! 1. An armed point kills the process with SIGKILL, as a crash does: no clean-up, no message. [`ANNOUNCEMENT_PROBE`] alone
+//!    kills nobody.
 //! 2. Every point is armed by a test.
 
 use crate::settings;
@@ -33,9 +34,18 @@ pub const SYNC_TABLE_TARGET: FaultPoint = FaultPoint("SYNC_TABLE_TARGET");
 /// A single table is complete, its slot still there.
 pub const SYNC_TABLE_DONE: FaultPoint = FaultPoint("SYNC_TABLE_DONE");
 
+/// The manager takes one sample, as if tombstones were held, and logs what becomes of it
+/// ([`crate::worker::announcements`]).
+pub const ANNOUNCEMENT_PROBE: FaultPoint = FaultPoint("ANNOUNCEMENT_PROBE");
+
+/// Whether the point is armed.
+pub fn is_armed(point: FaultPoint) -> bool {
+    settings::fault_point().is_some_and(|armed| armed.to_bytes() == point.0.as_bytes())
+}
+
 /// Dies here if the point is armed.
 pub fn point(point: FaultPoint) {
-    if settings::fault_point().is_some_and(|armed| armed.to_bytes() == point.0.as_bytes()) {
+    if is_armed(point) {
         // SAFETY: ends this process at once, which is the purpose.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
     }

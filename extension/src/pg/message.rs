@@ -8,6 +8,21 @@ use pgrx::pg_sys;
 /// Prefix by which the output plugin knows our messages.
 const PREFIX: &core::ffi::CStr = c"Spock";
 
+/// Prefix of announcements, which only some peers get.
+const ANNOUNCEMENT: &core::ffi::CStr = c"spock_applied";
+
+/// Writes an announcement outside transactions and waits until it is on disk, and with it all that was written before. Returns
+/// the end of its record.
+pub fn write_announcement(payload: &[u8]) -> Option<Lsn> {
+    // SAFETY: the pointers are valid for the call; the record is written by the server, which raises on failure.
+    let end = unsafe {
+        let end = log_logical_message(ANNOUNCEMENT, payload, false);
+        pg_sys::XLogFlush(end);
+        end
+    };
+    Lsn::new(end)
+}
+
 /// Writes a message that is decoded at its place among the changes of the current transaction, if that commits. Returns the end
 /// of its record.
 pub fn write_in_transaction(payload: &[u8]) -> Option<Lsn> {

@@ -12,6 +12,7 @@ pub mod authority;
 pub mod before_commit;
 pub mod catalog_scan;
 pub mod child;
+pub mod commits;
 pub mod compat;
 pub mod conn;
 pub mod copy;

@@ -3,7 +3,7 @@
 
 use super::relation::Table;
 use pgrx::pg_sys;
-use spock_core::types::PgTime;
+use spock_core::types::{Lsn, PgTime};
 use std::ffi::CStr;
 
 /// Microseconds since 2000-01-01 00:00 UTC, by the local clock.
@@ -22,6 +22,12 @@ pub fn time_text(time: PgTime) -> String {
 pub fn flushed_lsn() -> u64 {
     // SAFETY: outside recovery; the timeline is not asked for.
     unsafe { pg_sys::GetFlushRecPtr(core::ptr::null_mut()) }
+}
+
+/// Where the next WAL record goes: all that is in the WAL lies before.
+pub fn insert_position() -> Option<Lsn> {
+    // SAFETY: outside recovery; reads shared memory.
+    Lsn::new(unsafe { pg_sys::GetXLogInsertRecPtr() })
 }
 
 /// Makes the commit of the open transaction wait until it is on disk, whatever `synchronous_commit` says.

@@ -39,7 +39,7 @@ static CHANNEL_COUNTERS: GucSetting<bool> = GucSetting::<bool>::new(true);
 static STATS_MAX_ENTRIES: GucSetting<i32> = GucSetting::<i32>::new(-1);
 static SYNC_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static EXTRA_CONNECTION_OPTIONS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
-static TOMBSTONE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(300);
+static TOMBSTONE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(86_400);
 static PAUSE_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(10);
 
 /// After how many days conflicts are forgotten. 0: never.
@@ -132,9 +132,9 @@ pub(super) fn define() {
     );
     GucRegistry::define_int_guc(
         c"spock.tombstone_retention",
-        c"How long removed keys are remembered.",
-        c"Vacuum keeps dead rows so long after a row was deleted; a change of another node that is older than the deletion and \
-          comes later than this brings the row back.",
+        c"How long removed keys are remembered while another node is not known to have all of them.",
+        c"Vacuum keeps dead rows so long. A change of that node that is older than a deletion and comes later than this brings \
+          the row back.",
         &TOMBSTONE_RETENTION,
         0,
         i32::MAX,

@@ -12,5 +12,6 @@ pub fn status(_: &Call) -> Result<Answer, Report> {
     let since = kept.from.map_or(Value::Null, |_| Value::Time(PgTime::from_micros(kept.since)));
     let from = kept.from.map_or(Value::Null, |xid| Value::BigInt(xid.0.cast_signed()));
     let tables = kept.tables.map_or(Value::Null, |tables| Value::BigInt(tables as i64));
-    Ok(Answer::Rows(vec![vec![from, since, tables, Value::BigInt(catalog::count()?)]]))
+    let waits_for = kept.waits_for.map_or(Value::Null, |node| Value::Oid(node.get()));
+    Ok(Answer::Rows(vec![vec![from, since, tables, Value::BigInt(catalog::count()?), waits_for]]))
 }

@@ -21,6 +21,7 @@ use crate::pg::scope::Txn;
 use crate::sequences;
 use crate::settings;
 use crate::sync;
+use crate::worker::announcements::{self, Announcer};
 use crate::worker::keeper::{Keeper, Wanted};
 use crate::worker::prune::Pruning;
 use crate::worker::registry::{self, Ended, Role, Ticket, WorkerStatus};
@@ -94,6 +95,7 @@ fn run(database: u32) -> Result<(), Report> {
     let mut clean_up_due = Instant::now();
     let mut pruning = Pruning::default();
     let mut tombstones = Upkeep::new(database);
+    let mut announcer = Announcer::default();
     loop {
         latch::reload_if_asked();
         let read = match attempt(|| read_wishes(database)) {
@@ -123,6 +125,7 @@ fn run(database: u32) -> Result<(), Report> {
             registry::stop(record.index);
             if !wishes.disabled.iter().any(is) {
                 registry::forget(record.index);
+                record.subscription.into_iter().for_each(|sub| announcements::forget(database, sub));
             }
         }
         let wanted: Vec<Wanted> =
@@ -140,6 +143,7 @@ fn run(database: u32) -> Result<(), Report> {
             clean_up();
         }
         let pause = tombstones.tick(wishes.receives(), wishes.members).map_or(pause, |soon| pause.min(soon));
+        let pause = pause.min(announcer.tick());
         latch::wait(pause.min(sequence_pass_due.saturating_duration_since(Instant::now())));
     }
 }

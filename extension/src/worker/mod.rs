@@ -16,6 +16,7 @@
 //! # Not here
 //! What is applied and how (`apply`). Catalog rows (`catalog`).
 
+pub mod announcements;
 pub mod apply;
 pub mod failover;
 pub mod failure;
@@ -45,6 +46,7 @@ pub fn init() {
     }
     registry::reserve();
     progress::reserve();
+    announcements::reserve();
     crate::counters::reserve();
     crate::conflict::statistics::reserve();
     pause::reserve();

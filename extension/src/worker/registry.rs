@@ -18,7 +18,7 @@ mod handover;
 pub use changes::{Change, Changed, signal_at_commit, take_changed};
 pub use handover::{
     apply_position, attend, caught_up, has_attended, has_caught_up, offer_snapshot, own_table, set_position, snapshot,
-    take_attention,
+    take_attention, wake_manager,
 };
 
 use crate::error::Report;

@@ -26,12 +26,18 @@ use crate::pg::raise::{self, Level};
 use crate::pg::scope::Txn;
 use crate::pg::shmem::{self, SharedTable, shareable};
 use crate::settings;
+use crate::worker::announcements::{self, Sample, Verdict};
 use crate::worker::registry;
 use core::sync::atomic::{AtomicU32, Ordering};
+use pgrx::PgSqlErrorCode;
+use spock_core::types::NodeId;
 use std::time::{Duration, Instant};
 
 /// Tables that are told apart. Beyond that, all tables of the database count as marked.
 const MARKS_MAX: usize = 1024;
+/// How long removed keys are kept at most for nodes that cannot say how far they are: those of the C edition, and those that
+/// are not read directly.
+const RETENTION_UNANNOUNCED: Duration = Duration::from_secs(300);
 /// How often the manager looks while something is kept.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -44,7 +50,8 @@ shareable! {
         all: u32,
         /// Nodes of its cluster, this one included; 0: not known yet.
         members: u32,
-        unused: u32,
+        /// The node whose word is missing before something can be let go; 0: none is.
+        waits_for: u32,
         /// Grows with each transaction that removes keys.
         removals: u64,
         /// Dead rows are kept from this transaction on; 0: none are.
@@ -172,7 +179,7 @@ fn register(holds: &mut [Hold], database: u32) -> Option<usize> {
         database,
         all: u32::from(before.is_some()),
         members: 0,
-        unused: 0,
+        waits_for: 0,
         removals: 1,
         from: before.map_or(0, |xid| xid.0),
         since: process::now().micros(),
@@ -221,13 +228,20 @@ struct Point {
     next: FullXid,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Phase {
     Nothing,
     /// Transactions that ran at the point have not all ended.
     Running(Point),
     /// They have: from here on the others are waited for.
-    Waiting(Point, Instant),
+    Waiting(Point, Wait),
+}
+
+/// Waiting for the other nodes to be as far as this one was.
+#[derive(Debug)]
+struct Wait {
+    since: Instant,
+    sample: Sample,
 }
 
 /// The manager's part: lets go what nobody needs.
@@ -249,19 +263,52 @@ impl Upkeep {
             self.phase = Phase::Nothing;
             return None;
         }
-        let now = Point { removals: hold.removals, next: horizon::next_xid() };
-        self.phase = match self.phase {
-            Phase::Nothing => Phase::Running(now),
-            Phase::Running(point) if horizon::oldest_running() >= point.next => Phase::Waiting(point, Instant::now()),
-            Phase::Waiting(point, since) if is_over(since) => {
-                if let Err(report) = self.let_go(point) {
-                    raise::log(Level::Warning, &report);
-                }
-                Phase::Nothing
-            }
-            phase => phase,
-        };
+        // A catalog that cannot be read now can be at the next look.
+        match attempt(|| self.step(hold.removals)) {
+            Ok(Ok(())) => {}
+            Ok(Err(report)) => raise::log(Level::Warning, &report),
+            Err(caught) if caught.report.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {}
+            Err(caught) => raise::log(Level::Warning, &caught.report),
+        }
         Some(LOOK_INTERVAL)
+    }
+
+    fn step(&mut self, removals: u64) -> Result<(), Report> {
+        let over = match &self.phase {
+            Phase::Nothing => {
+                self.phase = Phase::Running(Point { removals, next: horizon::next_xid() });
+                return Ok(());
+            }
+            Phase::Running(point) => {
+                if horizon::oldest_running() >= point.next {
+                    announcements::set_holding(true);
+                    let wait = Wait { since: Instant::now(), sample: announcements::sample()? };
+                    self.phase = Phase::Waiting(*point, wait);
+                }
+                return Ok(());
+            }
+            Phase::Waiting(point, wait) => (*point, self.is_over(wait)?),
+        };
+        if let (point, true) = over {
+            self.let_go(point)?;
+            self.phase = Phase::Nothing;
+        }
+        Ok(())
+    }
+
+    /// Whether nobody can send anything older, or has had all the time that is given.
+    fn is_over(&self, wait: &Wait) -> Result<bool, Report> {
+        let retention = Duration::from_secs(u64::from(settings::tombstone_retention_s()));
+        let waited = wait.since.elapsed();
+        let (node, limit) = match announcements::verdict(&wait.sample)? {
+            Verdict::Stable => return Ok(true),
+            Verdict::WaitsFor(node) => (node, retention),
+            Verdict::Unknown(node, _) => (node, retention.min(RETENTION_UNANNOUNCED)),
+        };
+        if let Some(hold) = HOLDS.write().iter_mut().find(|hold| hold.database == self.database) {
+            hold.waits_for = node.get();
+        }
+        Ok(waited >= limit)
     }
 
     /// The database's place. `None`: nobody sends anything to it.
@@ -270,7 +317,7 @@ impl Upkeep {
         let known = holds.iter().position(|hold| hold.database == self.database);
         if !has_subscriptions {
             if let Some(place) = known {
-                holds[place] = Hold { database: 0, all: 0, members: 0, unused: 0, removals: 0, from: 0, since: 0 };
+                holds[place] = Hold { database: 0, all: 0, members: 0, waits_for: 0, removals: 0, from: 0, since: 0 };
                 impose(&holds);
                 drop(holds);
                 // It drops the slot, unless another database needs it.
@@ -291,31 +338,28 @@ impl Upkeep {
 
     fn let_go(&self, point: Point) -> Result<(), Report> {
         // Before the marks go: a row without a mark would not be found, one with a mark too many is no harm.
-        let deleted = attempt(|| {
-            let txn = Txn::begin();
-            catalog::delete_older_than(point.next)?;
-            txn.commit();
-            Ok(())
-        });
-        deleted.map_err(|caught| caught.report).and_then(|done| done)?;
+        let txn = Txn::begin();
+        catalog::delete_older_than(point.next)?;
+        txn.commit();
         let mut holds = HOLDS.write();
         let Some(hold) = holds.iter_mut().find(|hold| hold.database == self.database) else { return Ok(()) };
         hold.all = 0;
+        hold.waits_for = 0;
         // Nothing was removed since: nothing is kept.
         hold.from = if hold.removals == point.removals { 0 } else { point.next.0 };
         hold.since = process::now().micros();
+        let nothing = hold.from == 0;
         impose(&holds);
         drop(holds);
+        if nothing {
+            announcements::set_holding(false);
+        }
         let of_us = |mark: &&mut Mark| mark.database == self.database && mark.last <= point.removals;
         for mark in MARKS.write().iter_mut().filter(of_us) {
             *mark = Mark { database: 0, table: 0, written: 0, unused: 0, last: 0 };
         }
         Ok(())
     }
-}
-
-fn is_over(since: Instant) -> bool {
-    since.elapsed() >= Duration::from_secs(u64::from(settings::tombstone_retention_s()))
 }
 
 /// Whether any database of this server keeps something, or might.
@@ -336,7 +380,7 @@ pub fn forget_dropped(databases: &[u32]) {
     }
     let mut holds = HOLDS.write();
     for hold in holds.iter_mut().filter(|hold| gone(hold)) {
-        *hold = Hold { database: 0, all: 0, members: 0, unused: 0, removals: 0, from: 0, since: 0 };
+        *hold = Hold { database: 0, all: 0, members: 0, waits_for: 0, removals: 0, from: 0, since: 0 };
     }
     impose(&holds);
 }
@@ -350,6 +394,8 @@ pub struct Kept {
     pub since: i64,
     /// Tables with removed keys; `None`: all count.
     pub tables: Option<usize>,
+    /// The node whose word is missing.
+    pub waits_for: Option<NodeId>,
 }
 
 /// What this database keeps. `None`: nobody sends anything to it.
@@ -361,5 +407,6 @@ pub fn kept() -> Option<Kept> {
         from: (hold.from != 0).then_some(FullXid(hold.from)),
         since: hold.since,
         tables: (hold.all == 0).then_some(marks),
+        waits_for: NodeId::new(hold.waits_for),
     })
 }

@@ -3,7 +3,8 @@
 //! The names are those of the cases in the charter of convergence. A table holds `(id, v)`; deliveries are held by cutting
 //! links and released by healing them.
 
-use spock_mesh::Mesh;
+use spock_mesh::story::must;
+use spock_mesh::{Mesh, Stop};
 
 const TABLE: &str = "t (id int primary key, v text)";
 
@@ -177,4 +178,25 @@ fn what_is_remembered_goes_after_its_time() {
     n1.comes_to_read("select kept_from is null, relations, written from spock.tombstone_status()", "t|0|0");
     n1.sql("vacuum t");
     n1.reads("select n_dead_tup from pg_stat_user_tables where relname = 't'", "0");
+}
+
+/// Every node has said that it has the deletion: nothing is kept, long before the retention is over. While one is down, it is
+/// waited for.
+#[test]
+fn what_is_remembered_goes_once_all_nodes_have_it() {
+    let mesh = three();
+    let (n1, n3) = (mesh.node("n1"), mesh.node("n3"));
+    n1.sql("insert into t select g, 'a' from generate_series(1, 100) g");
+    mesh.settle();
+    n1.sql("delete from t where id = 1");
+    n1.comes_to_read("select kept_from is null, relations from spock.tombstone_status()", "t|0");
+    mesh.node("n2").comes_to_read("select kept_from is null, relations from spock.tombstone_status()", "t|0");
+    let id = n3.query_one("select node_id from spock.local_node");
+    must(n3.stop(Stop::Fast));
+    n1.sql("delete from t where id = 2");
+    n1.comes_to_read("select kept_from is not null, waits_for from spock.tombstone_status()", &format!("t|{id}"));
+    n3.start_again();
+    n1.comes_to_read("select kept_from is null, waits_for is null from spock.tombstone_status()", "t|t");
+    mesh.settle();
+    mesh.same_everywhere("t");
 }

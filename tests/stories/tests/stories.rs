@@ -1,5 +1,6 @@
 //! All stories. A file is a topic, a test is one behaviour, and its name says what is true afterwards.
 
+mod announcements;
 mod attempts;
 mod cascade;
 mod clock;

@@ -24,7 +24,11 @@ pub fn offer_snapshot(name: Option<&str>) {
         row.snapshot = [0; SNAPSHOT_BYTES_MAX];
         row.snapshot[..length].copy_from_slice(&bytes[..length]);
     });
-    let database = process::own_database();
+    wake_manager(process::own_database());
+}
+
+/// Lets the manager of the database look at what there is to do.
+pub fn wake_manager(database: u32) {
     let pid = WORKERS.read().iter().find(|row| row.is(Role::Manager, database, 0)).map_or(0, |row| row.pid);
     wake(pid);
 }
