@@ -458,14 +458,14 @@ struct Heard {
     /// The provider's WAL position, as far as it told.
     provider_lsn: Option<Lsn>,
     batch: Batch,
-    /// The provider has promised announcements.
-    announces: bool,
+    /// Whether the provider has promised announcements; `None`: has not said yet.
+    announces: Option<bool>,
 }
 
 impl Default for Heard {
     fn default() -> Self {
         let protocol = Session::VERSION_BEFORE_STARTUP;
-        Self { protocol, provider_lsn: None, batch: Batch::default(), announces: false }
+        Self { protocol, provider_lsn: None, batch: Batch::default(), announces: None }
     }
 }
 
@@ -489,7 +489,7 @@ impl Heard {
         if let Ok(Envelope { message: Message::Startup(startup), .. }) = &envelope {
             let session = check_startup(startup);
             self.protocol = session.version;
-            self.announces = session.announces;
+            self.announces = Some(session.announces);
             return Handled::Nothing;
         }
         let (insert_lsn, handled) = handle(envelope, applier);

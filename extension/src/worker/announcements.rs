@@ -80,7 +80,7 @@ shareable! {
         database: u32,
         subscription: u32,
         provider: u32,
-        /// The provider has promised announcements.
+        /// Whether the provider has promised announcements: [`SILENT`], [`PROMISED`], 0: has not said yet.
         announces: u32,
         /// When the subscription was made: an id may come again.
         made_at: i64,
@@ -98,6 +98,9 @@ shareable! {
         taken_when: i64,
     }
 }
+
+const SILENT: u32 = 1;
+const PROMISED: u32 = 2;
 
 const FREE: Stream = Stream {
     database: 0,
@@ -149,7 +152,7 @@ pub struct Seat {
     database: u32,
     sub: SubId,
     place: Option<usize>,
-    told: Option<(Lsn, bool)>,
+    told: Option<(Lsn, Option<bool>)>,
 }
 
 impl Seat {
@@ -178,8 +181,9 @@ impl Seat {
         Self { database, sub, place, told: None }
     }
 
-    /// Everything of the provider's up to `position` is committed here; `announces`: it has promised announcements.
-    pub fn passed(&mut self, position: Option<Lsn>, announces: bool) {
+    /// Everything of the provider's up to `position` is committed here; `announces`: whether it has promised announcements, which
+    /// it says only when it sends something. `None`: what it said last stands.
+    pub fn passed(&mut self, position: Option<Lsn>, announces: Option<bool>) {
         let Some(position) = position else { return };
         let now = Some((position, announces));
         if self.told == now {
@@ -190,7 +194,7 @@ impl Seat {
         let own = self.place.and_then(|place| streams.get_mut(place)).filter(|own| own.is(self.database, self.sub));
         if let Some(own) = own {
             own.position = own.position.max(position.get());
-            own.announces = u32::from(announces);
+            own.announces = announces.map_or(own.announces, |promised| if promised { PROMISED } else { SILENT });
         }
     }
 }
@@ -456,7 +460,7 @@ fn doubt(members: &Members, streams: &BTreeMap<SubId, Stream>, node: NodeId) -> 
         match stream {
             _ if reading.forwards => return Some(Cause::Forwards),
             None => return Some(Cause::NoPosition),
-            Some(stream) if stream.announces == 0 => return Some(Cause::Silent),
+            Some(stream) if stream.announces == SILENT => return Some(Cause::Silent),
             Some(_) => {}
         }
     }

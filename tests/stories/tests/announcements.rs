@@ -158,8 +158,9 @@ fn where_changes_are_forwarded_announcements_prove_nothing() {
 
 #[test]
 fn an_announcement_counts_once_every_subscription_to_the_node_has_passed_it() {
-    let mesh =
-        Mesh::of(["n1", "n2"]).with_table("t (id int primary key)").with_table_in("later", "u (id int primary key)");
+    let mesh = Mesh::of(["n1", "n2"]).with_table("t (id int primary key)");
+    mesh.everywhere("select spock.repset_create('later')");
+    let mesh = mesh.with_table_in("later", "u (id int primary key)");
     let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
     watch(n2);
     n1.sql(&format!(
