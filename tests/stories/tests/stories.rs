@@ -9,6 +9,7 @@ mod contract;
 mod counters;
 mod crash;
 mod ddl;
+mod diff;
 mod dump;
 mod errors;
 mod exceptions;
