@@ -4,12 +4,13 @@
 //! (what a subscriber asks and a provider grants), [`filter`] (what is sent to whom), [`merge`] (who wins), [`progress`]
 //! (what may be confirmed), [`sync`] (states of the initial copy), [`sequence`] (announced values), [`expression`] (what a
 //! stored filter refers to), [`change_log`] (a line of the log), [`exceptions`] (what cannot be applied), [`failover`]
-//! (slots on standbys), [`backoff`].
+//! (slots on standbys), [`compare`] (is a table the same on two nodes), [`backoff`].
 
 #![forbid(unsafe_code)]
 
 pub mod backoff;
 pub mod change_log;
+pub mod compare;
 pub mod copy;
 pub mod ddl;
 pub mod exceptions;

@@ -699,6 +699,32 @@ CREATE AGGREGATE spock.md5_agg (ORDER BY anyelement) (
     PARALLEL = SAFE
 );
 
+-- Comparing a table with another node -------------------------------------------------------------------------------------
+
+CREATE FUNCTION spock.table_digest(relation regclass, columns text[] DEFAULT NULL, OUT rows bigint, OUT digest text)
+RETURNS record
+AS 'MODULE_PATHNAME', 'spock_table_digest' LANGUAGE c VOLATILE;
+
+-- side: local only, remote only, both; a last row "cut off" when there are more. timeout: seconds, 0 for no limit.
+CREATE FUNCTION spock.diff(node_name name, relation regclass, max_rows integer DEFAULT 1000, timeout integer DEFAULT 60,
+    OUT key jsonb, OUT side text, OUT local_row jsonb, OUT remote_row jsonb, OUT local_time timestamptz,
+    OUT local_origin text, OUT remote_time timestamptz, OUT remote_origin text) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'spock_diff' LANGUAGE c VOLATILE;
+
+CREATE FUNCTION spock.repair(node_name name, relation regclass, prefer text DEFAULT NULL, dry_run boolean DEFAULT false,
+    max_rows integer DEFAULT 1000, timeout integer DEFAULT 60, OUT key jsonb, OUT action text, OUT version_time timestamptz,
+    OUT version_origin text) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'spock_repair' LANGUAGE c VOLATILE;
+
+-- A connection of spock.repair to this node calls it for each row.
+CREATE FUNCTION spock.apply_version(relation regclass, change text, columns text[], row_values text[], key_values text[],
+    expected xid, version_time timestamptz, version_origin oid) RETURNS boolean
+AS 'MODULE_PATHNAME', 'spock_apply_version' LANGUAGE c VOLATILE;
+
+REVOKE ALL ON FUNCTION spock.diff(name, regclass, integer, integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION spock.repair(name, regclass, text, boolean, integer, integer) FROM PUBLIC;
+REVOKE ALL ON FUNCTION spock.apply_version(regclass, text, text[], text[], text[], xid, timestamptz, oid) FROM PUBLIC;
+
 -- Roles -----------------------------------------------------------------------------------------------------------------
 
 /* Roles belong to the whole server, so no extension can own them: they are made when they are not there, and stay when the
@@ -739,6 +765,11 @@ GRANT SELECT (remote_origin, remote_commit_ts, command_counter, retry_errored_at
 
 GRANT EXECUTE ON FUNCTION spock.pause_apply_workers(), spock.resume_apply_workers(), spock.slot_enable_failover(),
     spock.terminate_active_transactions(), spock.cleanup_resolutions(integer) TO spock_admin;
+
+GRANT EXECUTE ON FUNCTION spock.diff(name, regclass, integer, integer) TO spock_admin, spock_monitor;
+
+GRANT EXECUTE ON FUNCTION spock.repair(name, regclass, text, boolean, integer, integer),
+    spock.apply_version(regclass, text, text[], text[], text[], xid, timestamptz, oid) TO spock_admin;
 
 -- Administrators keep these by hand or with tools; what is built in stays so.
 GRANT INSERT (name, kind, exclude_from_dump, block_in_repset, replicate_ddl),

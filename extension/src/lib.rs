@@ -9,6 +9,7 @@ compile_error!("the server's errors unwind through this library: build it with p
 
 mod apply;
 mod catalog;
+mod compare;
 mod conflict;
 mod counters;
 mod ddl;

@@ -93,6 +93,21 @@ pub fn execute_returning<T>(
     })
 }
 
+/// Reads all rows of a query as whoever this process is now, under its settings. Every column of the query is text.
+pub fn select_as_is(sql: &str) -> Result<Vec<Vec<Option<String>>>, Report> {
+    let _snapshot = ActiveSnapshot::push();
+    Spi::connect(|client| {
+        let table = client.select(sql, None, &[]).map_err(|error| broken(&error))?;
+        let columns = table.columns().map_err(|error| broken(&error))?;
+        table
+            .map(|row| {
+                let row = Row(row);
+                (1..=columns).map(|n| row.opt(n)).collect()
+            })
+            .collect()
+    })
+}
+
 /// Runs a statement that changes rows as whoever this process is now, without parameters.
 pub fn execute_as_is(sql: &str) -> Result<usize, Report> {
     let _snapshot = ActiveSnapshot::push();

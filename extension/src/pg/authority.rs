@@ -66,6 +66,12 @@ impl Drop for Owner {
     }
 }
 
+/// Whether who acts now is a superuser.
+pub fn is_superuser() -> bool {
+    // SAFETY: a look-up in the system caches, inside a transaction.
+    unsafe { pg_sys::superuser() }
+}
+
 /// Whether the current user may run functions that change the cluster: superusers and members of [`ADMIN_ROLE`].
 pub fn may_administer() -> bool {
     // SAFETY: look-ups in the system caches, inside a transaction.

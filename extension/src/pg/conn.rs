@@ -159,6 +159,11 @@ impl Rows {
         self.rows.is_empty()
     }
 
+    /// All values, row by row.
+    pub fn into_values(self) -> Vec<Vec<Option<String>>> {
+        self.rows
+    }
+
     /// A value by row and column number from 0. `None`: NULL, or no such place.
     pub fn get(&self, row: usize, column: usize) -> Option<&str> {
         self.rows.get(row)?.get(column)?.as_deref()

@@ -135,6 +135,37 @@ impl Drop for Session {
     }
 }
 
+thread_local! {
+    /// What the open transaction is stamped with by [`stamp_transaction`].
+    static STAMP: Cell<Option<(u16, i64)>> = const { Cell::new(None) };
+    static END_REGISTERED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Name of the origin that transactions which repair rows are bound to: one for each database.
+pub fn origin_name_of_repairs() -> String {
+    format!("spock_repair_{}", super::server::database_oid())
+}
+
+/// Makes the open transaction one of node `node` with commit time `time` (microseconds since 2000), in a process that does
+/// not apply a stream. The process is bound to `number` until the transaction ends. False: it has another stamp already.
+pub fn stamp_transaction(number: OriginNumber, node: u16, time: i64) -> bool {
+    if let Some(stamp) = STAMP.get() {
+        return stamp == (node, time);
+    }
+    if !END_REGISTERED.replace(true) {
+        super::process::at_transaction_end(|_| {
+            if STAMP.take().is_some() {
+                release();
+            }
+        });
+    }
+    // The end of the transaction, either way, releases it.
+    let session = core::mem::ManuallyDrop::new(Session::open(number));
+    STAMP.set(Some((node, time)));
+    session.stamp(node, time);
+    true
+}
+
 /// Changes are local again. Cannot fail.
 pub fn clear_stamp() {
     // SAFETY: globals of this backend.

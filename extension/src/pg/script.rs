@@ -89,7 +89,7 @@ impl SettingsScope {
     }
 
     /// Sets a setting for as long as this lives, as the current user could. Raises what the server says to the value.
-    pub fn set(&self, name: &'static CStr, value: &str) {
+    pub fn set(&self, name: &CStr, value: &str) {
         let value = CString::new(value).unwrap_or_default();
         // SAFETY: strings that live through the call; the level above takes the change back.
         unsafe {

@@ -7,6 +7,7 @@
 //!    renamed.
 
 mod capabilities;
+mod compare;
 pub mod dropped;
 mod failover;
 mod former;
@@ -90,6 +91,10 @@ crate::sql_functions! {
     spock_failover_slot_status => failover::slot_status,
     spock_tombstone_status => tombstones::status,
     spock_create_sync_event => marker::sync_event,
+    spock_table_digest => compare::table_digest,
+    spock_diff => compare::diff,
+    spock_repair => compare::repair,
+    spock_apply_version => crate::compare::write::apply_version,
     spock_replicate_ddl_command => replicate::command,
     spock_repair_mode => marker::set_repair_mode,
     spock_adopt_progress => former::adopt_progress,

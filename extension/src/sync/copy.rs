@@ -28,7 +28,7 @@ use spock_core::types::{NodeId, TypeOid};
 use std::ffi::CString;
 
 /// 1970-01-01 in microseconds since 2000: the commit time of copied rows, so that any later change wins.
-const COPIED_AT_US: i64 = -946_684_800_000_000;
+pub const COPIED_AT_US: i64 = -946_684_800_000_000;
 
 /// How rows get into the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

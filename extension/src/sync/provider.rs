@@ -7,7 +7,7 @@
 //! 2. No timeout of the provider's users ends a session of ours.
 //! 3. A slot is dropped only when it is inactive, of our plugin and of the provider's own database.
 
-use crate::catalog::topology::Subscription;
+use crate::catalog::topology::{Dsn, Subscription};
 use crate::error::Report;
 use crate::pg::conn::{ConnError, Connection, CopyOut, Purpose, Rows};
 use crate::pg::latch;
@@ -109,12 +109,18 @@ impl Session {
         connect(subscription, suffix, false).map(Self)
     }
 
+    /// Connects to any node; `name` and `suffix` tell in `application_name` for whom and what.
+    pub fn at(dsn: &Dsn, name: &str, suffix: &str) -> Result<Self, Report> {
+        connect_to(dsn, &names::application_name(name, Some(suffix)), false, "connect to a node").map(Self)
+    }
+
     /// The provider's version, e.g. 170011.
     pub fn server_version_num(&self) -> i32 {
         self.0.server_version_num()
     }
 
-    fn query(&mut self, what: &str, sql: &str, params: &[Option<&str>]) -> Result<Rows, Report> {
+    /// Runs a command. `what` is what it is for: "could not …".
+    pub fn query(&mut self, what: &str, sql: &str, params: &[Option<&str>]) -> Result<Rows, Report> {
         self.0.query(sql, params).map_err(|error| failed(what, error))
     }
 
@@ -248,9 +254,13 @@ impl Session {
 /// A connection to the provider of `subscription`; `suffix` tells in `application_name` what it is for. No timeout ends it.
 fn connect(subscription: &Subscription, suffix: &str, replication: bool) -> Result<Connection, Report> {
     let name = names::application_name(&subscription.name, Some(suffix));
-    let purpose = Purpose { application_name: &name, replication };
-    let mut connection = Connection::connect(&subscription.origin_if.dsn, purpose, CONNECT_DEADLINE)
-        .map_err(|error| failed("connect to the provider", error))?;
+    connect_to(&subscription.origin_if.dsn, &name, replication, "connect to the provider")
+}
+
+/// As [`connect`], to any node. `what`: for the error.
+fn connect_to(dsn: &Dsn, application_name: &str, replication: bool, what: &str) -> Result<Connection, Report> {
+    let purpose = Purpose { application_name, replication };
+    let mut connection = Connection::connect(dsn, purpose, CONNECT_DEADLINE).map_err(|error| failed(what, error))?;
     let mut settings =
         vec!["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"];
     if connection.server_version_num() >= 170_000 {

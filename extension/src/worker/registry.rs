@@ -368,15 +368,6 @@ pub fn wake_supervisor() {
     }
 }
 
-/// Lets the manager of `database` look again.
-pub fn wake_manager(database: u32) {
-    for manager in records(Role::Manager, Some(database)) {
-        if manager.pid != 0 {
-            process::wake(manager.pid);
-        }
-    }
-}
-
 /// All rows.
 pub fn workers() -> Vec<WorkerView> {
     WORKERS.read().iter().filter_map(Row::view).collect()

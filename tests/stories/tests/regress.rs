@@ -31,6 +31,7 @@ scripts! {
     connection_options
     ddl
     dependency
+    digest
     failover
     install
     membership
