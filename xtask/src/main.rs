@@ -72,6 +72,7 @@ fn run(cli: Cli, say: Say) -> Result<()> {
         Command::Extension(args) => args.run(&cx),
         Command::Demo(args) => args.run(&cx),
         Command::Bench(args) => args.run(&cx),
+        Command::Chaos(args) => args.run(&cx),
         Command::Test(args) => args.run(&cx),
         Command::Tidy(args) => args.run(&cx),
         Command::Ci(args) => args.run(&cx),
