@@ -19,16 +19,17 @@ use crate::wait::{Deadline, Probe, wait_until};
 /// Faults of one kind that are shown; how many more there are is said.
 const SHOWN_MAX: usize = 8;
 /// Slots and origins of what was dropped go within this time.
-const LEFTOVERS_LIMIT_S: u64 = 30;
+const LEFTOVERS_LIMIT_S: u64 = 15;
 
 /// What a run may log at WARNING or above because of what was done to it, beside what every story may.
-const ALLOWED: [&str; 35] = [
+const ALLOWED: [&str; 37] = [
     // Processes were killed, servers stopped.
     "terminating connection because of crash of another server process",
     "was terminated by signal 9",
     "database system was interrupted",
     "database system was not properly shut down",
     "terminating connection due to immediate shutdown command",
+    "terminating autovacuum process due to administrator command",
     "terminating connection because of unexpected",
     "server closed the connection unexpectedly",
     "could not connect to provider",
@@ -46,6 +47,7 @@ const ALLOWED: [&str; 35] = [
     "the connection that keeps the provider's snapshot was lost",
     "no more data from the provider",
     "the provider ended the stream",
+    "could not read the provider's",
     "is active for PID",
     "canceling statement due to user request",
     // Transactions of several clients met.

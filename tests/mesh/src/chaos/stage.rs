@@ -37,6 +37,8 @@ pub struct Stage<'a> {
     disabled: Vec<(usize, usize)>,
     joined: Option<usize>,
     complete: bool,
+    /// The further node went down without a word since it joined.
+    further_crashed: bool,
     /// What was done so far.
     pub counts: Counts,
     /// When each step was done: seconds from the start, and what.
@@ -69,6 +71,7 @@ impl<'a> Stage<'a> {
             disabled: Vec::new(),
             joined: None,
             complete: false,
+            further_crashed: false,
             counts: Counts::new(),
             done: Vec::new(),
             incidents: Vec::new(),
@@ -154,8 +157,12 @@ impl<'a> Stage<'a> {
 
     fn act(&mut self, action: Action) -> Result<String, MeshError> {
         match action {
-            Action::Kill { node, role, pick } => return self.kill(node, role, pick),
+            Action::Kill { node, role, pick } => {
+                self.further_crashed |= node == self.nodes.len();
+                return self.kill(node, role, pick);
+            }
             Action::Stop { node, how } => {
+                self.further_crashed |= node == self.nodes.len() && how != Down::Fast;
                 let (how, name) = match how {
                     Down::Killed => (Stop::Kill, "server kills"),
                     Down::Immediate => (Stop::Immediate, "immediate stops"),
@@ -179,7 +186,7 @@ impl<'a> Stage<'a> {
                 persist(self.node(node), "vacuum (freeze)")?;
                 self.count("freezes");
             }
-            Action::Join { source } => self.join(source)?,
+            Action::Join { source } => return self.join(source),
             Action::Complete => return self.complete(),
             Action::Leave => return self.leave(),
         }
@@ -295,12 +302,16 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    fn join(&mut self, source: usize) -> Result<(), MeshError> {
+    fn join(&mut self, source: usize) -> Result<String, MeshError> {
         let node = self.further;
         let further = self.nodes.len();
         persist(node, "create extension if not exists spock")?;
         let create = format!("select spock.node_create({}, {})", literal(node.name()), literal(&node.dsn()));
         persist(node, &create)?;
+        self.joined = Some(source);
+        self.complete = false;
+        self.further_crashed = false;
+        self.count("joins");
         // Their slots first: from here on they keep what the copy from `source` may not hold yet.
         for provider in (0..further).filter(|provider| *provider != source) {
             self.subscribe(further, provider, ", enabled := false")?;
@@ -310,13 +321,12 @@ impl<'a> Stage<'a> {
         }
         // What they committed before that must be at `source` before the copy sees it: no slot and no copy would have it else.
         for provider in (0..further).filter(|provider| *provider != source) {
-            self.wait_for_all_of(provider, source)?;
+            if let Err(error) = self.wait_for_all_of(provider, source) {
+                return self.give_up(error.to_string());
+            }
         }
         self.subscribe(further, source, ", synchronize_structure := true, synchronize_data := true")?;
-        self.joined = Some(source);
-        self.complete = false;
-        self.count("joins");
-        Ok(())
+        Ok(String::new())
     }
 
     /// Waits until everything committed so far on one node is applied on another.
@@ -331,6 +341,8 @@ impl<'a> Stage<'a> {
             literal(&slot)
         );
         let what = format!("slot {slot} to confirm {target}");
+        let name = subscription_name(self.node(provider).name(), self.node(subscriber).name());
+        wait_replicating(self.node(subscriber), &name, Deadline::in_seconds(PERSIST_LIMIT_S))?;
         wait_until(Deadline::in_seconds(PERSIST_LIMIT_S), &what, || {
             let seen = persist(self.node(provider), &ask)?.to_string();
             Ok(if seen == "t" { Probe::Ready(()) } else { Probe::NotYet(seen) })
@@ -351,6 +363,7 @@ impl<'a> Stage<'a> {
         let copied = wait_replicating(node, &name, Deadline::in_seconds(COPY_LIMIT_S));
         if let Err(error) = copied {
             self.incidents.push(format!("the initial copy of {} did not end: {error}", node.name()));
+            self.leave()?;
             return Ok(": the copy did not end".to_owned());
         }
         for provider in (0..further).filter(|provider| *provider != source) {
@@ -361,28 +374,43 @@ impl<'a> Stage<'a> {
                 literal(self.node(provider).name())
             );
             let position = persist(node, &ask)?.to_string();
-            if position.is_empty() || position.contains('\n') {
-                self.incidents.push(format!("{} does not know how far its copy is: {position:?}", node.name()));
-                return Ok(": positions are unknown".to_owned());
+            let slot = literal(&slot);
+            if let Some(why) = self.not_a_way_on(provider, &slot, &position)? {
+                return self.give_up(why);
             }
-            let (slot, position) = (literal(&slot), literal(&position));
-            // The provider would go on at the slot, and nobody would have what lies between.
-            let gap = format!(
-                "select confirmed_flush_lsn from pg_replication_slots where slot_name = {slot} and confirmed_flush_lsn > {position}"
-            );
-            let begins = persist(self.node(provider), &gap)?.to_string();
-            if !begins.is_empty() {
-                let (name, from) = (node.name(), self.node(provider).name());
-                self.incidents.push(format!(
-                    "{name} says that its copy holds {from} up to {position}, but {from} was waited for up to {begins} before"
-                ));
-                return Ok(": its position is too old".to_owned());
-            }
+            let position = literal(&position);
             persist(node, &format!("select pg_replication_origin_advance({slot}, {position})"))?;
             self.able(further, provider, "enable")?;
         }
         self.complete = true;
         Ok(String::new())
+    }
+
+    /// Why a position that the copy tells cannot be gone on from. The provider would go on at the slot if that is behind it,
+    /// and nobody would have what lies between.
+    fn not_a_way_on(&self, provider: usize, slot: &str, position: &str) -> Result<Option<String>, MeshError> {
+        let from = self.node(provider);
+        if position.is_empty() || position.contains('\n') {
+            return Ok(Some(format!("its copy tells nothing of {}", from.name())));
+        }
+        let ask = format!(
+            "select confirmed_flush_lsn from pg_replication_slots where slot_name = {slot} and confirmed_flush_lsn > {}",
+            literal(position)
+        );
+        let begins = persist(from, &ask)?.to_string();
+        let told = || format!("its copy tells {position} of {}, which was waited for up to {begins}", from.name());
+        Ok((!begins.is_empty()).then(told))
+    }
+
+    /// Positions live in memory until they are used: a crash in between is a known limit, anything else is not.
+    fn give_up(&mut self, why: String) -> Result<String, MeshError> {
+        if self.further_crashed {
+            self.count("joins given up after a crash");
+        } else {
+            self.incidents.push(format!("{}: {why}", self.further.name()));
+        }
+        self.leave()?;
+        Ok(format!(": given up, {why}"))
     }
 
     fn leave(&mut self) -> Result<String, MeshError> {
