@@ -120,6 +120,8 @@ pub enum Command {
     Demo(command::demo::DemoArgs),
     /// Compare the speed with that of the server's own logical replication
     Bench(command::bench::BenchArgs),
+    /// Kill, cut and skew a mesh under colliding load, then check that nothing is lost, twice or different
+    Chaos(command::chaos::ChaosArgs),
     /// Run test suites; ends with `N passed, N failed, N skipped`
     Test(command::test::TestArgs),
     /// Make deb, rpm, tar and OCI packages of server and extension

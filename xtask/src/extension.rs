@@ -114,6 +114,9 @@ fn stage(cx: &Cx, target: &Target) -> Result<()> {
                 .replace("default = [\"pg17\"]", &format!("default = [\"{}\"]", target.major.feature()));
             *content = text.into_bytes();
         }
+        if name == Path::new("core/Cargo.toml") {
+            *content = without_tests(&String::from_utf8_lossy(content))?.into_bytes();
+        }
     }
     complete_upgrade_scripts(&mut wanted)?;
     let manifest = cx.root.join("Cargo.toml");
@@ -122,6 +125,14 @@ fn stage(cx: &Cx, target: &Target) -> Result<()> {
     let lock = cx.root.join("Cargo.lock");
     wanted.push(("Cargo.lock".into(), fs::read(&lock).map_err(Failure::io("read", &lock))?));
     sync(&stage, &wanted)
+}
+
+/// A crate's manifest without what only its tests need: some of that is not staged.
+fn without_tests(text: &str) -> Result<String> {
+    let bad = |why: String| Failure::failed(format!("core/Cargo.toml: {why}"), "");
+    let mut manifest: toml::Table = text.parse().map_err(|e: toml::de::Error| bad(e.to_string()))?;
+    manifest.remove("dev-dependencies");
+    toml::to_string(&manifest).map_err(|e| bad(e.to_string()))
 }
 
 /// Puts into upgrade scripts what the install script has.
@@ -354,6 +365,8 @@ mod tests {
         assert!(workspace["dependencies"].get("spock-core").is_some());
         assert!(workspace["dependencies"].get("spock-mesh").is_none());
         assert_eq!(manifest["profile"]["release"]["panic"].as_str(), Some("unwind"));
+        let core: toml::Table = without_tests(include_str!("../../core/Cargo.toml")).unwrap().parse().unwrap();
+        assert!(core.get("dev-dependencies").is_none() && core.get("package").is_some());
     }
 
     #[test]

@@ -75,6 +75,7 @@ fn run(cli: Cli, say: Say) -> Result<()> {
         Command::Extension(args) => args.run(&cx),
         Command::Demo(args) => args.run(&cx),
         Command::Bench(args) => args.run(&cx),
+        Command::Chaos(args) => args.run(&cx),
         Command::Test(args) => args.run(&cx),
         Command::Package(args) => args.run(&cx),
 

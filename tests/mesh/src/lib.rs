@@ -2,7 +2,8 @@
 //!
 //! From the bottom up: [`prefix`] knows an installation and which account may run it, [`process`] starts and ends
 //! children, [`node`] is one server with its data directory, [`cluster`] is several in one temporary directory,
-//! [`topology`] says `spock.*` to them, [`mesh`] turns that into the verbs of a story, [`demo`] into a show, [`bench`] into a comparison.
+//! [`topology`] says `spock.*` to them, [`mesh`] turns that into the verbs of a story, [`demo`] into a show, [`bench`] into a
+//! comparison, [`chaos`] into a trial by faults.
 //!
 //! **Invariants.** Every server runs as an unprivileged account, listens on a socket in a directory of its own (and on
 //! loopback when asked to), and dies with the process that started it. Every wait goes through [`wait::wait_until`] and
@@ -12,6 +13,7 @@
 pub mod account;
 pub mod bench;
 pub mod bundle;
+pub mod chaos;
 pub mod cluster;
 pub mod demo;
 pub mod error;

@@ -275,6 +275,11 @@ impl Node {
         }
     }
 
+    /// Process id of the running server.
+    pub fn pid(&self) -> Option<u32> {
+        lock(&self.child).as_ref().map(Child::id)
+    }
+
     /// Ends the server and waits for its end. A server that does not run is fine.
     pub fn stop(&self, how: Stop) -> Result<(), MeshError> {
         lock(&self.session).take();

@@ -128,7 +128,8 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     stat_of(pid).is_some_and(|(state, _)| state != 'Z')
 }
 
-fn children_of(parent: u32) -> Vec<u32> {
+/// Process ids of all children.
+pub(crate) fn children_of(parent: u32) -> Vec<u32> {
     let Ok(listing) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = listing.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter(|pid| stat_of(*pid).is_some_and(|(_, its)| its == parent)).collect()

@@ -71,6 +71,16 @@ pub fn wait_closely<T>(
     wait_between(CLOSE_PAUSE_MS, CLOSE_PAUSE_MS, deadline, what, probe)
 }
 
+/// Pauses until `after` has passed since `started`, or `stop` says so: for loads and plans that keep a pace.
+pub fn until(started: Instant, after: Duration, stop: &dyn Fn() -> bool) {
+    while let Some(left) = after.checked_sub(started.elapsed())
+        && !left.is_zero()
+        && !stop()
+    {
+        thread::park_timeout(left.min(Duration::from_millis(PAUSE_MS_MAX)));
+    }
+}
+
 fn wait_between<T>(
     first_ms: u64,
     longest_ms: u64,
@@ -107,6 +117,15 @@ mod tests {
             Ok(if calls == 3 { Probe::Ready(calls) } else { Probe::NotYet(format!("{calls} calls")) })
         });
         assert_eq!(got.expect("ready"), 3);
+    }
+
+    #[test]
+    fn a_pace_is_kept_and_can_be_stopped() {
+        let started = Instant::now();
+        until(started, Duration::from_millis(20), &|| false);
+        assert!(started.elapsed() >= Duration::from_millis(20));
+        until(started, Duration::from_secs(3600), &|| true);
+        assert!(started.elapsed() < Duration::from_secs(600));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod build;
+pub mod chaos;
 pub mod ci;
 pub mod demo;
 pub mod doctor;
