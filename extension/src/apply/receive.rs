@@ -82,6 +82,8 @@ pub fn stream(subscription: &Subscription, begin: Begin, known: &super::Stream) 
     let mut receiver = Receiver::new(subscription, stream, &origin, (&local, &nodes), (start, true), known);
     progress::reconcile(receiver.group, start);
     receiver.seat = Some(Seat::take(subscription, start));
+    // All before the stream's beginning is applied; its first transaction may be held back for long.
+    receiver.tell_position();
     registry::report_status(WorkerStatus::Running);
     receiver.begin();
     receiver.look_at_tables();
