@@ -6,7 +6,7 @@
 //! 2. Nothing is written to a transaction's content once it is parked.
 
 use spock_core::park::content;
-use spock_core::park::order::Order;
+use spock_core::park::order::{Bounds, Order};
 use spock_core::park::touched::{Extent, Touched};
 use spock_core::types::{Lsn, NodeId, PgTime, SubId};
 
@@ -187,6 +187,17 @@ pub fn holders(subscription: SubId) -> Result<Vec<Holder>, Report> {
             })
         },
     )
+}
+
+/// Whether not even the smallest transaction can be parked any more.
+pub fn is_full(subscription: SubId, bounds: Bounds) -> Result<bool, Report> {
+    let full = select_one(
+        "SELECT pg_catalog.count(*) >= $2 OR coalesce(pg_catalog.sum(bytes), 0) >= $3 FROM spock.parked_transaction
+          WHERE sub_id = $1::oid",
+        &[oid(subscription.get()), bounds.transactions.cast_signed().into(), bounds.bytes.cast_signed().into()],
+        |row| row.get(1),
+    )?;
+    Ok(full.unwrap_or_default())
 }
 
 /// Who waits for whom.

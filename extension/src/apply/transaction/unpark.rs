@@ -22,6 +22,7 @@ use crate::pg::fault;
 use crate::pg::origin;
 use crate::pg::raise::{Level, log, log_line};
 use crate::pg::scope::Txn;
+use crate::settings;
 use crate::worker::{pause, registry};
 use pgrx::PgSqlErrorCode;
 use spock_core::exceptions::error_text;
@@ -73,9 +74,13 @@ fn damaged(id: i64) -> Report {
 impl<'s> Applier<'s> {
     /// Applies what is parked if somebody has asked for it. Between two transactions; `alive` is called meanwhile.
     pub fn look_at_parked(&mut self, may: fn() -> bool, alive: &mut dyn FnMut()) {
-        if self.parks.is_any() && answer(self.subscription, self.local, self.origin, self.stream, may, alive) {
-            self.parks.look_again();
+        if !self.parks.is_any() {
+            return;
         }
+        let Some((number, id)) = registry::replay_asked() else { return };
+        let request = Request { number: Some(number), id };
+        answer(self.subscription, self.local, self.origin, self.stream, request, may, alive);
+        self.parks.look_again();
     }
 
     /// For parked transactions.
@@ -137,21 +142,29 @@ impl<'s> Applier<'s> {
     }
 }
 
-/// Answers a request to apply what is parked. False: there is none, or it must wait. Outside a transaction, with the origin
-/// bound to this process.
+/// What is to be applied.
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    /// `None`: nobody has asked.
+    number: Option<u32>,
+    /// 0: all.
+    id: i64,
+}
+
+/// Applies what is parked, as far as it may now. Outside a transaction, with the origin bound to this process.
 fn answer(
     subscription: &Subscription,
     local: &LocalNode,
     origin: &origin::Session,
     stream: &Stream,
+    request: Request,
     may: fn() -> bool,
     alive: &mut dyn FnMut(),
-) -> bool {
-    let Some((number, id)) = registry::replay_asked() else { return false };
+) {
     let txn = Txn::begin();
     let order = parked::order(subscription.id).or_raise();
     txn.commit();
-    let wanted = if id == 0 { order.all() } else { order.up_to(id) };
+    let wanted = if request.id == 0 { order.all() } else { order.up_to(request.id) };
     let mut outcome = Outcome::default();
     let mut next = 0;
     while next < wanted.len() && !outcome.held {
@@ -189,8 +202,11 @@ fn answer(
         outcome.failed.push(id);
         next += 1;
     }
-    if !outcome.held {
+    if let (Some(number), false) = (request.number, outcome.held) {
         registry::replay_done(number);
+    }
+    if wanted.is_empty() {
+        return;
     }
     log_line(format!(
         "subscription \"{}\" has applied {} of {} parked transactions",
@@ -198,7 +214,6 @@ fn answer(
         outcome.applied.len(),
         wanted.len()
     ));
-    true
 }
 
 /// One that failed keeps its new cause.
@@ -225,16 +240,19 @@ fn note(subscription: &Subscription, stream: &Stream, id: i64, caught: Caught) {
     log(Level::Warning, &Report { message, ..report });
 }
 
-/// Before a stream is there: what is parked can be applied while the provider cannot be reached.
+/// Before a stream is there: what is parked can be applied while the provider cannot be reached. It is tried without being
+/// asked for when nothing more can be parked: the stream would end at the next transaction that must be.
 pub fn before_stream(subscription: &Subscription, stream: &Stream) {
-    if registry::replay_asked().is_none() {
-        return;
-    }
+    let asked = registry::replay_asked();
     let txn = Txn::begin();
+    if asked.is_none() && !parked::is_full(subscription.id, settings::park_bounds()).or_raise() {
+        return txn.commit();
+    }
     let local = topology::require_local_node().or_raise();
     let number = origin::by_name(&subscription.slot_name);
     txn.commit();
     let Some(number) = number else { return };
     let origin = origin::Session::open(number);
-    answer(subscription, &local, &origin, stream, may_apply, &mut || {});
+    let request = Request { number: asked.map(|asked| asked.0), id: asked.map_or(0, |asked| asked.1) };
+    answer(subscription, &local, &origin, stream, request, may_apply, &mut || {});
 }
