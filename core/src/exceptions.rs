@@ -4,6 +4,7 @@
 //! ```text
 //! Apply ──fails──► Apply again ──fails──► LeaveOut        (transdiscard)
 //!                              └────────► LogAndDisable   (sub_disable)
+//!                              └────────► Park            (park)
 //! Apply ──fails──► EachAlone ──fails as a whole──► LeaveOut   (discard)
 //! ```
 //!
@@ -27,6 +28,8 @@ pub enum Mode {
     TransDiscard,
     /// Disable the subscription.
     SubDisable,
+    /// Put the transaction aside whole, and go on with those that do not depend on it.
+    Park,
 }
 
 impl Mode {
@@ -36,6 +39,7 @@ impl Mode {
             Self::Discard => "discard",
             Self::TransDiscard => "transdiscard",
             Self::SubDisable => "sub_disable",
+            Self::Park => "park",
         }
     }
 }
@@ -73,6 +77,8 @@ pub enum Treatment {
     LeaveOut,
     /// Nothing of it is executed, all of it is logged, the position stays and the subscription is disabled.
     LogAndDisable,
+    /// Nothing of it is executed, all of it is stored, and the position moves past it.
+    Park,
 }
 
 impl Treatment {
@@ -89,26 +95,30 @@ pub struct Failures {
     pub count: u32,
     /// One of them took each change alone.
     pub alone: bool,
+    /// It did not fail by itself: it must wait for one that is parked, which was noticed too late to keep it.
+    pub waits: bool,
 }
 
 impl Failures {
     /// With one more, of an attempt that was made like `failed`.
     #[must_use]
     pub fn and(self, failed: Treatment) -> Self {
-        Self { count: self.count.saturating_add(1), alone: self.alone || failed == Treatment::EachAlone }
+        Self { count: self.count.saturating_add(1), alone: self.alone || failed == Treatment::EachAlone, ..self }
     }
 }
 
 /// How the transaction is taken this time.
 pub fn treatment(mode: Mode, before: Failures) -> Treatment {
     match (mode, before) {
+        (_, Failures { waits: true, .. }) => Treatment::Park,
         (_, Failures { count: 0, .. })
         // A second attempt that succeeds is simply applied.
-        | (Mode::TransDiscard | Mode::SubDisable, Failures { count: 1, .. }) => Treatment::Apply,
+        | (Mode::TransDiscard | Mode::SubDisable | Mode::Park, Failures { count: 1, .. }) => Treatment::Apply,
         (Mode::Discard, Failures { alone: false, .. }) => Treatment::EachAlone,
         // It fails as a whole, at its commit: no single change is to blame.
         (Mode::Discard, Failures { alone: true, .. }) | (Mode::TransDiscard, _) => Treatment::LeaveOut,
         (Mode::SubDisable, _) => Treatment::LogAndDisable,
+        (Mode::Park, _) => Treatment::Park,
     }
 }
 
@@ -133,7 +143,7 @@ pub fn after(mode: Mode, logging: Logging, failed: Treatment, now: Failures) -> 
     match mode {
         _ if failed.executes() && now.count < last => Next::Again,
         Mode::SubDisable => Next::Disable,
-        Mode::Discard | Mode::TransDiscard => Next::BackOff,
+        Mode::Discard | Mode::TransDiscard | Mode::Park => Next::BackOff,
     }
 }
 
@@ -141,7 +151,7 @@ pub fn after(mode: Mode, logging: Logging, failed: Treatment, now: Failures) -> 
 pub const fn after_log_failure(mode: Mode) -> Next {
     match mode {
         Mode::SubDisable => Next::Disable,
-        Mode::Discard | Mode::TransDiscard => Next::BackOff,
+        Mode::Discard | Mode::TransDiscard | Mode::Park => Next::BackOff,
     }
 }
 
@@ -279,8 +289,10 @@ mod tests {
 
     #[test]
     fn attempts_end_in_every_mode() {
-        use Treatment::{Apply, EachAlone, LeaveOut, LogAndDisable};
-        let cases: [(Mode, Logging, &[Treatment], Next); 6] = [
+        use Treatment::{Apply, EachAlone, LeaveOut, LogAndDisable, Park};
+        let cases: [(Mode, Logging, &[Treatment], Next); 8] = [
+            (Mode::Park, Logging::All, &[Apply, Apply, Park], Next::BackOff),
+            (Mode::Park, Logging::None, &[Apply, Apply, Park], Next::BackOff),
             (Mode::Discard, Logging::All, &[Apply, EachAlone, LeaveOut], Next::BackOff),
             (Mode::Discard, Logging::None, &[Apply, EachAlone, LeaveOut], Next::BackOff),
             (Mode::TransDiscard, Logging::Discard, &[Apply, Apply, LeaveOut], Next::BackOff),
@@ -295,11 +307,15 @@ mod tests {
 
     #[test]
     fn a_mode_that_changes_between_attempts_leaves_nothing_out_untried() {
-        let twice = Failures { count: 2, alone: false };
+        let twice = Failures { count: 2, ..Failures::default() };
         assert_eq!(treatment(Mode::Discard, twice), Treatment::EachAlone);
-        let alone = Failures { count: 2, alone: true };
+        let alone = Failures { count: 2, alone: true, waits: false };
         assert_eq!(treatment(Mode::SubDisable, alone), Treatment::LogAndDisable);
-        assert_eq!(treatment(Mode::SubDisable, Failures { count: 1, alone: true }), Treatment::Apply);
+        assert_eq!(treatment(Mode::Park, alone), Treatment::Park);
+        // What waits for a parked transaction waits in every mode.
+        let waits = Failures { count: 0, alone: false, waits: true };
+        assert_eq!(treatment(Mode::SubDisable, waits), Treatment::Park);
+        assert_eq!(treatment(Mode::SubDisable, Failures { count: 1, alone: true, waits: false }), Treatment::Apply);
     }
 
     #[test]

@@ -15,4 +15,35 @@ CREATE TABLE spock.tombstone (
 
 CREATE INDEX tombstone_relation_idx ON spock.tombstone (relation, key_hash);
 
+-- Transactions that are put aside whole, and their messages in parts.
+CREATE TABLE spock.parked_transaction (
+    parked_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    sub_id oid NOT NULL,
+    remote_origin oid NOT NULL,
+    remote_xid bigint NOT NULL,
+    remote_commit_lsn pg_lsn NOT NULL,
+    remote_commit_ts timestamptz NOT NULL,
+    parked_at timestamptz NOT NULL,
+    tried_at timestamptz,
+    format integer NOT NULL,
+    bytes bigint NOT NULL,
+    changes bigint NOT NULL,
+    waits_for bigint[] NOT NULL,
+    blocks text NOT NULL CHECK (blocks IN ('keys', 'tables', 'everything')),
+    blocked_tables text[] NOT NULL,
+    cause_sqlstate text,
+    cause_message text NOT NULL,
+    cause_relation text,
+    touched bytea NOT NULL
+);
+
+CREATE INDEX parked_transaction_sub_idx ON spock.parked_transaction (sub_id, parked_id);
+
+CREATE TABLE spock.parked_content (
+    parked_id bigint NOT NULL,
+    part integer NOT NULL,
+    content bytea NOT NULL,
+    PRIMARY KEY (parked_id, part)
+);
+
 \functions_and_views

@@ -196,6 +196,37 @@ CREATE TABLE spock.tombstone (
 
 CREATE INDEX tombstone_relation_idx ON spock.tombstone (relation, key_hash);
 
+-- Transactions that are put aside whole, and their messages in parts.
+CREATE TABLE spock.parked_transaction (
+    parked_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    sub_id oid NOT NULL,
+    remote_origin oid NOT NULL,
+    remote_xid bigint NOT NULL,
+    remote_commit_lsn pg_lsn NOT NULL,
+    remote_commit_ts timestamptz NOT NULL,
+    parked_at timestamptz NOT NULL,
+    tried_at timestamptz,
+    format integer NOT NULL,
+    bytes bigint NOT NULL,
+    changes bigint NOT NULL,
+    waits_for bigint[] NOT NULL,
+    blocks text NOT NULL CHECK (blocks IN ('keys', 'tables', 'everything')),
+    blocked_tables text[] NOT NULL,
+    cause_sqlstate text,
+    cause_message text NOT NULL,
+    cause_relation text,
+    touched bytea NOT NULL
+);
+
+CREATE INDEX parked_transaction_sub_idx ON spock.parked_transaction (sub_id, parked_id);
+
+CREATE TABLE spock.parked_content (
+    parked_id bigint NOT NULL,
+    part integer NOT NULL,
+    content bytea NOT NULL,
+    PRIMARY KEY (parked_id, part)
+);
+
 -- Reserved schemas and extensions ---------------------------------------------------------------------------------------
 
 CREATE TABLE spock.reserved_object (
@@ -579,6 +610,49 @@ BEGIN
 END
 $$;
 
+-- Parked transactions ---------------------------------------------------------------------------------------------------
+
+CREATE FUNCTION spock.parked(OUT id bigint, OUT sub_name name, OUT origin_node name, OUT remote_xid bigint,
+    OUT commit_lsn pg_lsn, OUT commit_time timestamptz, OUT parked_at timestamptz, OUT tried_at timestamptz, OUT bytes bigint,
+    OUT changes bigint, OUT cause_sqlstate text, OUT cause_message text, OUT relation text, OUT waits_for bigint[])
+RETURNS SETOF record
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT p.parked_id, s.sub_name, n.node_name, p.remote_xid, p.remote_commit_lsn, p.remote_commit_ts, p.parked_at, p.tried_at,
+           p.bytes, p.changes, p.cause_sqlstate, p.cause_message, p.cause_relation,
+           ARRAY(SELECT w.parked_id FROM spock.parked_transaction w WHERE w.parked_id = ANY (p.waits_for) ORDER BY 1)
+      FROM spock.parked_transaction p
+      LEFT JOIN spock.subscription s ON s.sub_id = p.sub_id
+      LEFT JOIN spock.node n ON n.node_id = p.remote_origin
+     ORDER BY p.parked_id
+$$;
+
+-- One row for each subscription: how much is parked, and what later transactions must not touch to be applied.
+CREATE VIEW spock.parked_status AS
+    SELECT s.sub_name,
+           count(p.parked_id) AS transactions,
+           coalesce(sum(p.bytes), 0)::bigint AS bytes,
+           min(p.parked_at) AS oldest,
+           CASE WHEN bool_or(p.blocks = 'everything') THEN 'everything'
+                WHEN bool_or(p.blocks = 'tables') THEN 'tables'
+                WHEN count(p.parked_id) > 0 THEN 'keys'
+                ELSE 'nothing' END AS blocked,
+           ARRAY(SELECT DISTINCT t.name
+                   FROM spock.parked_transaction q, unnest(q.blocked_tables) t (name)
+                  WHERE q.sub_id = s.sub_id ORDER BY t.name) AS blocked_tables
+      FROM spock.subscription s
+      LEFT JOIN spock.parked_transaction p ON p.sub_id = s.sub_id
+     GROUP BY s.sub_id, s.sub_name;
+
+/* Applies what is parked, or one transaction with those that it waits for. Each is a transaction of the apply worker, with the
+   version that it had: the call itself must not be part of a transaction block. Returns how many were applied; an error names
+   the first that was not. */
+CREATE FUNCTION spock.replay_parked(id bigint DEFAULT NULL) RETURNS bigint
+AS 'MODULE_PATHNAME', 'spock_replay_parked' LANGUAGE c VOLATILE;
+
+-- Gives a transaction up: its changes go to spock.exception_log. Returns how many transactions were given up.
+CREATE FUNCTION spock.discard_parked(id bigint, cascade boolean DEFAULT false) RETURNS bigint
+AS 'MODULE_PATHNAME', 'spock_discard_parked' LANGUAGE c VOLATILE STRICT;
+
 -- Slots of subscribers --------------------------------------------------------------------------------------------------
 
 CREATE FUNCTION spock.wait_slot_confirm_lsn(slotname name, target pg_lsn) RETURNS void
@@ -762,6 +836,12 @@ GRANT SELECT (id, node_name, log_time, relname, idxname, conflict_type, conflict
 
 GRANT SELECT (remote_origin, remote_commit_ts, command_counter, retry_errored_at, remote_xid, local_origin, local_commit_ts,
     table_schema, table_name, operation) ON spock.exception_log TO spock_admin, spock_monitor;
+
+GRANT SELECT (parked_id, sub_id, remote_origin, remote_xid, remote_commit_lsn, remote_commit_ts, parked_at, tried_at, format,
+    bytes, changes, waits_for, blocks, blocked_tables, cause_sqlstate, cause_message, cause_relation) ON spock.parked_transaction
+    TO spock_admin, spock_monitor;
+
+GRANT SELECT ON spock.parked_status TO spock_admin, spock_monitor;
 
 GRANT EXECUTE ON FUNCTION spock.pause_apply_workers(), spock.resume_apply_workers(), spock.slot_enable_failover(),
     spock.terminate_active_transactions(), spock.cleanup_resolutions(integer) TO spock_admin;

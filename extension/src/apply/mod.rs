@@ -16,6 +16,7 @@
 
 mod change_log;
 mod clock;
+pub mod discard;
 mod exception_log;
 mod partitions;
 mod queue;
@@ -63,14 +64,19 @@ struct Stream {
     place: Rc<Place>,
     /// How the current transaction is taken.
     treatment: Cell<Treatment>,
-    /// `spock.exception_log` is being written.
+    /// `spock.exception_log`, or what is parked, is being written.
     recording: Cell<bool>,
+    /// The transaction is sent again at once: nothing is wrong with it.
+    again: Cell<bool>,
+    /// The subscription is disabled whatever the mode: nothing more can be parked.
+    disables: Cell<bool>,
 }
 
 impl Stream {
     fn new(subscription: &Subscription) -> Self {
         let place = Rc::new(Place::new(&subscription.origin.name));
-        Self { place, treatment: Cell::new(Treatment::Apply), recording: Cell::new(false) }
+        let off = || Cell::new(false);
+        Self { place, treatment: Cell::new(Treatment::Apply), recording: off(), again: off(), disables: off() }
     }
 }
 
@@ -83,6 +89,7 @@ pub fn run(subscription: &Subscription) -> Exit {
         if let Some(exit) = initial::bring_up(subscription) {
             return exit;
         }
+        transaction::replay_before_stream(subscription, &stream);
         let begin = start::prepare(subscription);
         receive::stream(subscription, begin, &stream)
     });

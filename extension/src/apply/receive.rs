@@ -162,12 +162,14 @@ impl<'s> Receiver<'s> {
         // Small positions of our own: the stream is not read while a table is taken over.
         let (stream, fed_back_at, progress) = (&mut self.stream, &mut self.fed_back_at, &mut self.progress);
         let place = &self.place;
-        self.applier.look_at_tables(position, &mut || {
+        let mut alive = || {
             if fed_back_at.elapsed() > FEEDBACK_INTERVAL_MAX {
                 send_feedback(stream, progress, place, false);
                 *fed_back_at = Instant::now();
             }
-        });
+        };
+        self.applier.look_at_tables(position, &mut alive);
+        self.applier.look_at_parked(may_apply, &mut alive);
     }
 
     /// Whether the table of `job` is done: as far as the apply worker said that it must come. Tells the apply worker first
@@ -433,7 +435,7 @@ impl<'s> Receiver<'s> {
 }
 
 /// Whether a transaction may be begun now: the node takes changes and no session holds its workers.
-fn may_apply() -> bool {
+pub(super) fn may_apply() -> bool {
     settings::readonly() != ReadOnly::All && pause::may_begin()
 }
 

@@ -36,12 +36,17 @@ pub fn react(subscription: &Subscription, stream: &Stream, caught: Caught) -> Ex
     let report = with_statement(caught.report, &stream.place);
     let code = sqlstate_text(report.code);
     let place = &stream.place;
-    if !place.streaming.get() || exceptions::may_pass(code) {
+    if stream.again.get() {
+        return Exit::Again(report);
+    }
+    // That there is no room for more passes when somebody makes some.
+    if !place.streaming.get() || exceptions::may_pass(code) && !stream.disables.get() {
         return Exit::Retry(report);
     }
     let text = exceptions::error_text(code, &report.message);
     let mode = settings::exception_behaviour();
     let next = match Lsn::new(place.commit_lsn.get()) {
+        _ if stream.disables.get() => Next::Disable,
         Some(_) if stream.recording.get() => exceptions::after_log_failure(mode),
         Some(commit_lsn) => {
             let failure = count(stream, commit_lsn, &text);

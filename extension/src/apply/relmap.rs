@@ -18,6 +18,7 @@ use crate::pg::search::ColumnEquality;
 use crate::pg::session::OwnerScope;
 use crate::pg::tuple::{Decoder, OwnedContext};
 use pgrx::PgSqlErrorCode;
+use spock_core::park::touched::LocalKeys;
 use spock_core::sync::TableName;
 use spock_core::types::{RelId, TypeOid};
 use spock_core::wire;
@@ -70,6 +71,11 @@ impl RemoteRelation {
     /// Schema and name, unquoted.
     pub fn names(&self) -> (String, String) {
         (self.schema.to_string_lossy().into_owned(), self.name.to_string_lossy().into_owned())
+    }
+
+    /// Schema and name, as they were sent.
+    pub fn name_bytes(&self) -> (&[u8], &[u8]) {
+        (self.schema.to_bytes(), self.name.to_bytes())
     }
 
     /// Whether it has that name.
@@ -233,6 +239,24 @@ impl RelMap {
         let table = entry.find_table(LockMode::RowExclusive)?;
         let mapping = entry.map(&table)?;
         Ok((table, entry.mapping.insert(mapping), &entry.remote))
+    }
+
+    /// Unique keys of the local table for `id`, in columns of the provider's, and how long that holds. `None`: there is no table
+    /// that rows could go to. Needs a transaction.
+    pub fn unique_keys(&mut self, id: RelId) -> Result<Option<(LocalKeys, Validity)>, Report> {
+        let entry = self.entries.get_mut(&id).ok_or_else(|| undescribed(id))?;
+        let Ok(table) = entry.find_table(LockMode::RowExclusive) else { return Ok(None) };
+        // Watched before it is read, as in a mapping.
+        let validity = watch(table.id());
+        let found = table.unique_keys();
+        let local = table.columns();
+        let place = |number: &ColumnNumber| {
+            let column = local.iter().find(|column| column.number == *number)?;
+            entry.remote.columns.iter().position(|remote| remote.name == column.name)
+        };
+        // A key with a column that only we have is not the provider's to violate.
+        let columns = found.keys.iter().filter_map(|key| key.iter().map(place).collect()).collect();
+        Ok(Some((LocalKeys { columns, opaque: found.opaque }, validity)))
     }
 
     /// After a rollback of the subtransaction that everything was opened in: nothing is left to close, and no row was

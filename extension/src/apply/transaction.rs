@@ -9,9 +9,14 @@
 //!
 //! # Not here
 //! Who wins a conflict (`spock_core::merge`). Bytes (`spock_core::wire`). What to do after an error (`apply::recover`).
-//! Transactions that failed before and are taken in another way (`exceptions`, below this file).
+//! Below this file: transactions that failed before and are taken in another way (`exceptions`), that are kept back because of
+//! what is parked (`hold`), that were parked and are applied now (`unpark`).
 
 mod exceptions;
+mod hold;
+mod unpark;
+
+pub(super) use unpark::before_stream as replay_before_stream;
 
 use super::Stream;
 use super::change_log;
@@ -43,6 +48,7 @@ use crate::settings::{self, ChangeLogging};
 use crate::worker::failure::Failure;
 use crate::worker::{announcements, registry};
 use exceptions::Handling;
+use hold::Parks;
 use pgrx::PgSqlErrorCode;
 use spock_core::merge::{ConflictType, Resolution};
 use spock_core::types::{Lsn, NodeId, PgTime, RelId};
@@ -142,6 +148,10 @@ pub struct Applier<'s> {
     skip_lsn: Option<Lsn>,
     /// Tables that are being copied.
     tables: Tables,
+    /// What is parked, and the transaction that is kept back because of it.
+    parks: Parks,
+    /// Tables that were copied since the parked transaction that is applied now was sent.
+    copied: Option<unpark::Copied>,
     /// Rows of the last transaction, by local table.
     counted: Vec<(TableId, Counts)>,
     /// Conflicts that were reported since somebody asked.
@@ -173,6 +183,8 @@ impl<'s> Applier<'s> {
             current: None,
             skip_lsn: subscription.skip_lsn.filter(|_| whole),
             tables: if whole { Tables::begin(subscription) } else { Tables::none() },
+            parks: if whole { Parks::begin(subscription) } else { Parks::default() },
+            copied: None,
             counted: Vec::new(),
             conflicts: Counted::default(),
         }
@@ -196,6 +208,9 @@ impl<'s> Applier<'s> {
     /// Whether the current transaction leaves out changes of `id`: it is skipped, or the table is being copied.
     pub(super) fn leaves_out(&self, id: RelId) -> Result<bool, Report> {
         let Some(current) = &self.current else { return Ok(false) };
+        if let Some(copied) = &self.copied {
+            return copied.leaves_out(self.relations.remote(id)?, current.begin.commit_lsn);
+        }
         let copied =
             !self.tables.is_empty() && self.tables.leaves_out(self.relations.remote(id)?, current.begin.commit_lsn);
         Ok(current.ignored || copied)
@@ -229,7 +244,10 @@ impl<'s> Applier<'s> {
             Message::Origin(origin) => self.origin_of(origin)?,
             // Our slots never form groups: there is no predecessor to wait for.
             Message::CommitOrder(_) => {}
-            Message::Relation(relation) => self.relations.describe(relation.id, RemoteRelation::new(relation)),
+            Message::Relation(relation) => {
+                self.parks.redescribed(relation.id);
+                self.relations.describe(relation.id, RemoteRelation::new(relation));
+            }
             Message::Insert(_) | Message::Update(_) | Message::Delete(_) | Message::Truncate(_) => {
                 self.change(message)?
             }
@@ -320,6 +338,7 @@ impl<'s> Applier<'s> {
         }
         let handling = if ignored { Handling::USUAL } else { self.handling(&begin) };
         self.stream.treatment.set(handling.treatment);
+        self.hold_begin(&begin, handling.treatment, ignored);
         self.current = Some(Current { begin, origin: None, origin_name: None, ignored, handling, open: None });
         Ok(())
     }
@@ -342,13 +361,16 @@ impl<'s> Applier<'s> {
             current.origin_name = message.name.map(|name| String::from_utf8_lossy(name).into_owned());
         }
         current.ignored |= origin.0 == self.local.node.id.wire();
+        let ignored = current.ignored;
+        self.hold_origin(message, ignored);
         if !self.versions.knows(node) {
             let txn = Txn::begin();
             self.versions.learn(node, topology::node(node)?.as_ref());
             txn.commit();
             self.message.make_current();
         }
-        self.versions.begin(current.begin.committed_at, node);
+        let committed_at = self.current.as_ref().map_or(PgTime::from_micros(0), |current| current.begin.committed_at);
+        self.versions.begin(committed_at, node);
         self.removals.begin();
         Ok(())
     }
@@ -529,6 +551,7 @@ impl<'s> Applier<'s> {
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<Fed, Report> {
+        self.settle_held(commit)?;
         if self.settle_exceptions()? {
             return Ok(Fed::Disabled);
         }
@@ -553,6 +576,7 @@ impl<'s> Applier<'s> {
             self.clear_skip(lsn, end)?;
             done.local_end = Lsn::new(session::last_commit_end());
         }
+        self.parked_committed();
         // Nothing that happens now can be the transaction's fault.
         let begin = current.begin;
         self.place.leave_transaction();

@@ -8,6 +8,7 @@ pub mod dependency;
 pub mod dsn;
 pub mod exceptions;
 pub mod extension;
+pub mod parked;
 pub mod query;
 pub mod queue;
 pub mod relations;

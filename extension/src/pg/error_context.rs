@@ -83,6 +83,11 @@ impl Place {
         }
     }
 
+    /// Relation of the current message, quoted.
+    pub fn subject(&self) -> Option<String> {
+        self.subject.borrow().as_ref().map(|subject| subject.relation.clone())
+    }
+
     fn describe(&self, out: &mut Line) -> std::fmt::Result {
         write!(out, "while applying {}", self.action.get())?;
         if let Ok(subject) = self.subject.try_borrow()

@@ -33,6 +33,14 @@ pub const SYNC_TABLE_COPIED: FaultPoint = FaultPoint("SYNC_TABLE_COPIED");
 pub const SYNC_TABLE_TARGET: FaultPoint = FaultPoint("SYNC_TABLE_TARGET");
 /// A single table is complete, its slot still there.
 pub const SYNC_TABLE_DONE: FaultPoint = FaultPoint("SYNC_TABLE_DONE");
+/// A transaction is parked, not committed.
+pub const PARK_UNCOMMITTED: FaultPoint = FaultPoint("PARK_UNCOMMITTED");
+/// A transaction is parked, and its commit is on disk.
+pub const PARK_COMMITTED: FaultPoint = FaultPoint("PARK_COMMITTED");
+/// A parked transaction is applied, not committed.
+pub const REPLAY_UNCOMMITTED: FaultPoint = FaultPoint("REPLAY_UNCOMMITTED");
+/// A parked transaction is applied, and its commit is on disk.
+pub const REPLAY_COMMITTED: FaultPoint = FaultPoint("REPLAY_COMMITTED");
 
 /// The manager takes one sample, as if tombstones were held, and logs what becomes of it
 /// ([`crate::worker::announcements`]).
@@ -48,5 +56,14 @@ pub fn point(point: FaultPoint) {
     if is_armed(point) {
         // SAFETY: ends this process at once, which is the purpose.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    }
+}
+
+/// As [`point`], once everything that this process has committed is on disk: what comes after the crash must know of it.
+pub fn point_after_flush(which: FaultPoint) {
+    if settings::fault_point().is_some_and(|armed| armed.to_bytes() == which.0.as_bytes()) {
+        // SAFETY: flushes WAL that was written before; outside a critical section.
+        unsafe { pgrx::pg_sys::XLogFlush(pgrx::pg_sys::XactLastCommitEnd) };
+        point(which);
     }
 }

@@ -155,6 +155,11 @@ impl Call {
         self.arg(n)
     }
 
+    /// A `bigint`.
+    pub fn bigint(&self, n: usize) -> Option<i64> {
+        self.arg(n)
+    }
+
     /// A `timestamp with time zone`.
     pub fn time(&self, n: usize) -> Option<PgTime> {
         if self.is_null(n) {

@@ -60,6 +60,7 @@ pub mod touched;
 pub mod tuple;
 pub mod types;
 pub mod unique;
+pub mod unique_keys;
 pub mod utility;
 pub mod wal;
 pub mod whole_row;

@@ -5,6 +5,7 @@
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use spock_core::exceptions::{Logging, Mode};
+use spock_core::park::order::Bounds;
 
 /// `spock.exception_behaviour`: what happens when a remote transaction cannot be applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
@@ -18,6 +19,9 @@ enum ExceptionBehaviour {
     /// Stop the subscription. Nothing is lost.
     #[name = c"sub_disable"]
     SubDisable,
+    /// Put the transaction aside, and with it later ones that touch the same keys.
+    #[name = c"park"]
+    Park,
 }
 
 /// `spock.exception_logging`: what of a failed transaction is written to `spock.exception_log`.
@@ -39,6 +43,10 @@ static BEHAVIOUR: GucSetting<ExceptionBehaviour> =
 static LOGGING: GucSetting<ExceptionLogging> = GucSetting::<ExceptionLogging>::new(ExceptionLogging::All);
 static REPLAY_QUEUE_SIZE: GucSetting<i32> = GucSetting::<i32>::new(4);
 static RESTART_DELAY: GucSetting<i32> = GucSetting::<i32>::new(0);
+static PARK_MAX_TRANSACTIONS: GucSetting<i32> = GucSetting::<i32>::new(1000);
+static PARK_MAX_SIZE: GucSetting<i32> = GucSetting::<i32>::new(1024);
+
+const MIB: u64 = 1 << 20;
 
 /// What happens to a remote transaction that cannot be applied.
 pub fn exception_behaviour() -> Mode {
@@ -46,6 +54,7 @@ pub fn exception_behaviour() -> Mode {
         ExceptionBehaviour::Discard => Mode::Discard,
         ExceptionBehaviour::TransDiscard => Mode::TransDiscard,
         ExceptionBehaviour::SubDisable => Mode::SubDisable,
+        ExceptionBehaviour::Park => Mode::Park,
     }
 }
 
@@ -55,6 +64,20 @@ pub fn exception_logging() -> Logging {
         ExceptionLogging::None => Logging::None,
         ExceptionLogging::Discard => Logging::Discard,
         ExceptionLogging::All => Logging::All,
+    }
+}
+
+/// Bytes of a transaction that are kept in memory until it is known whether it touches what is parked; `None`: all of it.
+pub fn replay_queue_bytes() -> Option<u64> {
+    let size = u64::from(REPLAY_QUEUE_SIZE.get().unsigned_abs());
+    (size > 0).then_some(size * MIB)
+}
+
+/// The most that may be parked for one subscription.
+pub fn park_bounds() -> Bounds {
+    Bounds {
+        transactions: u64::from(PARK_MAX_TRANSACTIONS.get().unsigned_abs()),
+        bytes: u64::from(PARK_MAX_SIZE.get().unsigned_abs()) * MIB,
     }
 }
 
@@ -68,7 +91,7 @@ pub(super) fn define() {
     GucRegistry::define_enum_guc(
         c"spock.exception_behaviour",
         c"What happens to a remote transaction that cannot be applied.",
-        c"sub_disable stops the subscription at that transaction, so that nothing is lost.",
+        c"sub_disable stops the subscription at that transaction; park puts it aside. Both lose nothing.",
         &BEHAVIOUR,
         GucContext::Sighup,
         GucFlags::default(),
@@ -83,11 +106,31 @@ pub(super) fn define() {
     );
     GucRegistry::define_int_guc(
         c"spock.exception_replay_queue_size",
-        c"Memory for a transaction that is tried again after an error in the C edition.",
-        c"Nothing depends on it here: the provider sends the transaction again.",
+        c"Memory for a transaction until it is known whether it touches what is parked.",
+        c"A larger one is applied as it comes, and sent again if it must wait. 0: no limit. Used while something is parked.",
         &REPLAY_QUEUE_SIZE,
         0,
         2_097_151,
+        GucContext::Sighup,
+        GucFlags::UNIT_MB,
+    );
+    GucRegistry::define_int_guc(
+        c"spock.park_max_transactions",
+        c"How many transactions of a subscription may be parked.",
+        c"The subscription is disabled when another one is to be parked.",
+        &PARK_MAX_TRANSACTIONS,
+        1,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"spock.park_max_size",
+        c"How much may be parked for a subscription.",
+        c"The subscription is disabled when a transaction does not fit.",
+        &PARK_MAX_SIZE,
+        1,
+        i32::MAX,
         GucContext::Sighup,
         GucFlags::UNIT_MB,
     );

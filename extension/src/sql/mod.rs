@@ -16,6 +16,7 @@ mod marker;
 mod membership;
 mod node;
 mod options;
+mod parked;
 mod partition;
 mod pause;
 mod provider;
@@ -81,6 +82,8 @@ crate::sql_functions! {
     spock_pause_apply_workers => pause::pause,
     spock_resume_apply_workers => pause::resume,
     spock_apply_workers_paused => pause::paused,
+    spock_replay_parked => parked::replay,
+    spock_discard_parked => parked::discard,
     spock_wait_slot_confirm_lsn => slots::wait_confirm,
     spock_slot_enable_failover => slots::enable_failover,
     spock_get_lsn_from_commit_ts => slots::lsn_at,

@@ -15,8 +15,9 @@ use super::node::{checked_dsn, refuse_taken_id};
 use super::options::check_forward_origins;
 use super::provider::{self, Provider, ProviderSession};
 use super::{null_argument, required_name};
-use crate::catalog::sync;
+use crate::apply::discard;
 use crate::catalog::topology::{self, Dsn, LocalNode, NewSubscription, Subscription};
+use crate::catalog::{parked, sync};
 use crate::conflict::statistics;
 use crate::error::Report;
 use crate::pg::authority::{refuse_in_transaction_block, require_administrator};
@@ -337,6 +338,7 @@ fn clean_up(subscription: &Subscription) -> Result<(), Report> {
     }
     let Subscription { name, slot_name, origin, origin_if, .. } = subscription;
     terminate_workers_and_wait(server::database_oid(), subscription.id);
+    give_up_parked(subscription)?;
     // Only now: a worker that was starting made slot and origin of its table until it was ended.
     let leftovers = finish::leftovers(subscription)?;
     let single = leftovers.iter().map(|hash| finish::slot_name(subscription, *hash));
@@ -357,6 +359,22 @@ fn clean_up(subscription: &Subscription) -> Result<(), Report> {
     slots.iter().try_for_each(|slot| topology::drop_origin(slot))
 }
 
+/// What is parked for a subscription that goes is not lost without a trace.
+fn give_up_parked(subscription: &Subscription) -> Result<(), Report> {
+    let ids = parked::order(subscription.id)?.all();
+    for id in &ids {
+        discard::give_up(*id)?;
+    }
+    if !ids.is_empty() {
+        let message =
+            format!("subscription \"{}\" is dropped with {} parked transactions", subscription.name, ids.len());
+        let report = Report::new(PgSqlErrorCode::ERRCODE_WARNING, message)
+            .hint("Their changes are in spock.exception_log and will not be applied.");
+        log(Level::Warning, &report);
+    }
+    Ok(())
+}
+
 /// `sub_enable(subscription_name, immediate)`
 pub fn enable(call: &Call) -> Result<Answer, Report> {
     require_administrator("enable a subscription")?;
@@ -368,6 +386,7 @@ pub fn enable(call: &Call) -> Result<Answer, Report> {
     let subscription = require(&name)?;
     refuse_mixed_forwarding(&local, &name, !subscription.forward_origins.is_empty())?;
     topology::set_subscription_enabled(subscription.id, true)?;
+    signal_at_commit(Change::Replay(subscription.id));
     signal_at_commit(Change::Restart(subscription.id));
     Ok(Answer::One(Value::Bool(true)))
 }

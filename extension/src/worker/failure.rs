@@ -30,6 +30,8 @@ shareable! {
         commit_lsn: u64,
         count: u32,
         alone: u32,
+        waits: u32,
+        unused: u32,
         action: u32,
         text_len: u32,
         text: [u8; TEXT_BYTES],
@@ -38,7 +40,8 @@ shareable! {
 
 impl Remembered {
     /// No transaction failed.
-    pub const NOTHING: Self = Self { commit_lsn: 0, count: 0, alone: 0, action: 0, text_len: 0, text: [0; TEXT_BYTES] };
+    pub const NOTHING: Self =
+        Self { commit_lsn: 0, count: 0, alone: 0, waits: 0, unused: 0, action: 0, text_len: 0, text: [0; TEXT_BYTES] };
 
     /// That `failure`.
     pub fn of(failure: &Failure) -> Self {
@@ -50,6 +53,8 @@ impl Remembered {
             commit_lsn: failure.commit_lsn.get(),
             count: failure.failures.count,
             alone: u32::from(failure.failures.alone),
+            waits: u32::from(failure.failures.waits),
+            unused: 0,
             action: failure.action,
             text_len: length as u32,
             text,
@@ -61,7 +66,7 @@ impl Remembered {
         let text = self.text.get(..self.text_len as usize).unwrap_or_default();
         Some(Failure {
             commit_lsn: Lsn::new(self.commit_lsn)?,
-            failures: Failures { count: self.count, alone: self.alone != 0 },
+            failures: Failures { count: self.count, alone: self.alone != 0, waits: self.waits != 0 },
             action: self.action,
             text: String::from_utf8_lossy(text).into_owned(),
         })

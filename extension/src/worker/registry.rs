@@ -14,12 +14,15 @@
 
 mod changes;
 mod handover;
+mod parked;
 
 pub use changes::{Change, Changed, signal_at_commit, take_changed};
 pub use handover::{
     apply_position, attend, caught_up, has_attended, has_caught_up, offer_snapshot, own_table, set_position, snapshot,
     take_attention, wake_manager,
 };
+
+pub use parked::{replay_answered, replay_asked, replay_done, request_replay, take_parked_attention};
 
 use crate::error::Report;
 use crate::pg::latch;
@@ -135,6 +138,14 @@ shareable! {
         table: u32,
         /// Of an apply worker: the states of tables have changed. Of a sync worker: it has caught up.
         attention: u32,
+        /// Of an apply worker: parked transactions have gone.
+        parked_changed: u32,
+        /// Of an apply worker: how often it was asked to apply what is parked, and up to where it has answered.
+        replay_asked: u32,
+        replay_done: u32,
+        unused: u32,
+        /// Which one it was asked for; 0: all.
+        replay_id: i64,
         /// Of an apply worker: how far it is in the provider's WAL, while tables are being copied.
         position: u64,
         /// Of an apply worker: the snapshot under which tables are copied, NUL-terminated.
@@ -436,6 +447,11 @@ const EMPTY: Row = Row {
     changed_all: 0,
     table: 0,
     attention: 0,
+    parked_changed: 0,
+    replay_asked: 0,
+    replay_done: 0,
+    unused: 0,
+    replay_id: 0,
     position: 0,
     snapshot: [0; SNAPSHOT_BYTES_MAX],
     error: [0; ERROR_BYTES_MAX],

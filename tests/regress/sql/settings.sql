@@ -3,7 +3,8 @@
 select name, setting, unit, context, vartype, min_val, max_val, enumvals from pg_settings
  where name in ('spock.apply_change_logging', 'spock.log_verbosity', 'spock.exception_behaviour', 'spock.exception_logging',
     'spock.check_all_uc_indexes', 'spock.read_retry_count', 'spock.exception_replay_queue_size',
-    'spock.restart_delay_on_exception', 'spock.output_delay', 'spock.log_origin_change')
+    'spock.restart_delay_on_exception', 'spock.output_delay', 'spock.log_origin_change', 'spock.park_max_transactions',
+    'spock.park_max_size')
  order by name;
 set spock.apply_change_logging = 'verbose';
 set spock.apply_change_logging = 'everything';
@@ -12,7 +13,10 @@ set spock.log_verbosity = 'debug1';
 alter system set spock.exception_behaviour = 'discard';
 alter system set spock.exception_behaviour = 'transdiscard';
 alter system set spock.exception_behaviour = 'sub_disable';
+alter system set spock.exception_behaviour = 'park';
 alter system set spock.exception_behaviour = 'ignore';
+alter system set spock.park_max_transactions = 1;
+alter system set spock.park_max_size = '2GB';
 alter system set spock.exception_logging = 'none';
 alter system set spock.exception_logging = 'discard';
 alter system set spock.exception_logging = 'all';
@@ -33,4 +37,7 @@ alter system set spock.exception_replay_queue_size = 2097151;
 alter system set spock.exception_replay_queue_size = 2097152;
 alter system set spock.restart_delay_on_exception = -1;
 alter system set spock.output_delay = 60001;
+alter system set spock.park_max_transactions = 0;
+alter system set spock.park_max_size = 0;
+alter system set spock.park_max_size = '1kB';
 alter system reset all;

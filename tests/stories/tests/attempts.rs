@@ -18,7 +18,7 @@ fn table(mode: &str) -> Mesh {
 }
 
 fn nothing_was_left_out(node: &Node) {
-    node.reads("select count(*) from spock.exception_log", "0");
+    node.reads("select count(*) from spock.exception_log", "0").reads("select count(*) from spock.parked()", "0");
     assert!(!node.log().contains("leaves out"), "something was left out");
 }
 
@@ -33,7 +33,7 @@ fn blocked(mesh: &Mesh) -> spock_mesh::session::Session {
 
 #[test]
 fn a_deadlock_with_a_local_session_is_retried_in_every_mode() {
-    for mode in ["discard", "transdiscard", "sub_disable"] {
+    for mode in ["discard", "transdiscard", "sub_disable", "park"] {
         let mesh = table(mode);
         // Room for the session to close the circle before the worker looks for one.
         must(mesh.node("n2").set("deadlock_timeout", "3s"));
@@ -57,7 +57,7 @@ fn a_deadlock_with_a_local_session_is_retried_in_every_mode() {
 
 #[test]
 fn a_worker_that_is_terminated_in_mid_transaction_leaves_nothing_out() {
-    for mode in ["transdiscard", "sub_disable"] {
+    for mode in ["transdiscard", "sub_disable", "park"] {
         let mesh = table(mode);
         let session = blocked(&mesh);
         let pid = mesh.node("n2").query_one(WORKER);
@@ -104,7 +104,7 @@ fn a_cancel_in_a_replay_discards_nothing_but_what_fails() {
 
 #[test]
 fn a_second_attempt_that_succeeds_is_simply_applied() {
-    for mode in ["discard", "transdiscard", "sub_disable"] {
+    for mode in ["discard", "transdiscard", "sub_disable", "park"] {
         let mesh = table(mode);
         let n2 = mesh.node("n2");
         // Fails as long as nobody has called it: what a sequence counts is not rolled back.

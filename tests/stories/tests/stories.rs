@@ -22,6 +22,7 @@ mod hold;
 mod maintenance;
 mod mesh;
 mod options;
+mod park;
 mod partitions;
 mod pause;
 mod readonly;

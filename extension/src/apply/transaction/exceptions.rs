@@ -103,6 +103,7 @@ impl Applier<'_> {
             Treatment::EachAlone => "each change by itself",
             Treatment::LeaveOut => "to leave it out",
             Treatment::LogAndDisable => "to write it down",
+            Treatment::Park => "to park it",
         };
         log_line(format!("subscription \"{}\" takes transaction {} again, {how}", self.subscription.name, begin.xid.0));
         Handling { treatment, mode, logging: settings::exception_logging(), left_out: 0 }
@@ -127,6 +128,9 @@ impl Applier<'_> {
 
     /// Carries out one change in the way that its transaction is taken.
     pub(super) fn change(&mut self, message: &Message<'_>) -> Result<(), Report> {
+        if self.hold(message)? {
+            return Ok(());
+        }
         let number = self.next_number();
         if let Some(id) = relation_of(message)
             && self.leaves_out(id)?
@@ -134,7 +138,8 @@ impl Applier<'_> {
             return Ok(());
         }
         match self.current_handling().treatment {
-            Treatment::Apply => {
+            // What is parked was kept back.
+            Treatment::Apply | Treatment::Park => {
                 if let Some(command) = self.apply_change(message)? {
                     self.next_number();
                     self.carry_out(&command)?;
@@ -169,7 +174,7 @@ impl Applier<'_> {
     }
 
     /// The transaction is open, and nothing of a table's owner is in force.
-    fn leave_owner(&mut self) -> Result<(), Report> {
+    pub(super) fn leave_owner(&mut self) -> Result<(), Report> {
         if let Some(open) = &mut self.open()?.open {
             open.owner = None;
         }
@@ -257,7 +262,7 @@ impl Applier<'_> {
         Ok(())
     }
 
-    fn transaction(&self) -> Result<RemoteTransaction, Report> {
+    pub(super) fn transaction(&self) -> Result<RemoteTransaction, Report> {
         let current = self.current.as_ref().ok_or_else(|| out_of_order("a change"))?;
         Ok(RemoteTransaction {
             origin: current.origin.unwrap_or(self.subscription.origin.id),
@@ -361,7 +366,7 @@ impl Applier<'_> {
     pub(super) fn settle_exceptions(&mut self) -> Result<bool, Report> {
         let handling = self.current_handling();
         match handling.treatment {
-            Treatment::Apply => return Ok(false),
+            Treatment::Apply | Treatment::Park => return Ok(false),
             Treatment::EachAlone if handling.left_out == 0 => return Ok(false),
             Treatment::EachAlone => {}
             Treatment::LeaveOut => {

@@ -21,6 +21,10 @@ pub enum Change {
     Restart(SubId),
     /// Tables of a subscription are to be copied, or not any more.
     Tables(SubId),
+    /// Parked transactions of a subscription were discarded.
+    Parked(SubId),
+    /// A subscription was enabled: what is parked is tried before anything else.
+    Replay(SubId),
     /// Nodes or subscriptions appeared or went.
     Topology,
 }
@@ -86,6 +90,18 @@ fn publish(rows: &mut [Row], database: u32, change: Change, to_wake: &mut Vec<i3
                 row.retry_at = if row.retry_at == 0 { 0 } else { process::now().micros() };
                 row.attempts = 0;
             }
+        }
+        Change::Parked(sub) => {
+            if let Some(row) = rows.iter_mut().find(apply(sub)) {
+                row.parked_changed = 1;
+            }
+            return;
+        }
+        Change::Replay(sub) => {
+            if let Some(row) = rows.iter_mut().find(apply(sub)) {
+                row.ask_replay(0);
+            }
+            return;
         }
         Change::Topology => {}
     }
