@@ -100,7 +100,8 @@ mod model {
     fn counters_without_a_history_count_as_well() {
         let rule = Rule { counting: Counting::Unlogged, ..Rule::SHIPPED };
         let kinds = [Kind::Count(4), Kind::Count(-3), Kind::Plain, Kind::Large];
-        holds("sums", &Scope { rule, ..scope(3, 1, at_most(4), &kinds) });
+        holds("sums", &Scope { rule, ..scope(2, 1, at_most(4), &kinds) });
+        holds("sums", &Scope { rule, ..scope(3, 1, at_most(3), &kinds) });
         // What docs/limits.md says of them, and why the history is kept.
         let scope = Scope { rule, ..scope(2, 1, 4, &[INSERT, Kind::Count(4), Kind::Delete]) };
         fails("sums and DELETE", &scope, 3);
@@ -110,8 +111,8 @@ mod model {
     fn unique_keys() {
         let kinds = [CLAIM, Kind::Unique, Kind::Plain, Kind::Delete];
         holds("unique keys", &scope(2, 2, at_most(4), &kinds));
-        holds("unique keys", &scope(3, 2, at_most(4), &[CLAIM, Kind::Unique, Kind::Delete]));
-        holds("unique keys", &scope(2, 3, at_most(4), &kinds));
+        holds("unique keys", &scope(3, 2, at_most(3), &[CLAIM, Kind::Unique, Kind::Delete]));
+        holds("unique keys", &scope(3, 3, at_most(3), &kinds));
     }
 
     #[test]
