@@ -88,6 +88,8 @@ fn stage(cx: &Cx, target: &Target) -> Result<()> {
             let text = String::from_utf8_lossy(content)
                 .replace("default = [\"pg17\"]", &format!("default = [\"{}\"]", target.major.feature()));
             *content = text.into_bytes();
+        } else if name == Path::new("core/Cargo.toml") {
+            *content = without_test_dependencies(&String::from_utf8_lossy(content))?.into_bytes();
         }
     }
     complete_upgrade_scripts(&mut wanted)?;
@@ -112,6 +114,14 @@ fn complete_upgrade_scripts(staged: &mut [(PathBuf, Vec<u8>)]) -> Result<()> {
         *content = whole.map_err(|why| Failure::failed(format!("{}: {why}", name.display()), ""))?.into_bytes();
     }
     Ok(())
+}
+
+/// A crate's manifest without what only its tests need: those crates are not staged.
+fn without_test_dependencies(text: &str) -> Result<String> {
+    let bad = |why: String| Failure::failed(format!("core/Cargo.toml: {why}"), "");
+    let mut manifest: toml::Table = text.parse().map_err(|e: toml::de::Error| bad(e.to_string()))?;
+    manifest.remove("dev-dependencies");
+    toml::to_string(&manifest).map_err(|e| bad(e.to_string()))
 }
 
 /// The workspace's manifest with only the crates that are staged.
@@ -286,6 +296,8 @@ mod tests {
         assert!(workspace["dependencies"].get("spock-core").is_some());
         assert!(workspace["dependencies"].get("spock-mesh").is_none());
         assert_eq!(manifest["profile"]["release"]["panic"].as_str(), Some("unwind"));
+        let core = without_test_dependencies(include_str!("../../core/Cargo.toml")).unwrap();
+        assert!(!core.contains("spock-sim") && core.contains("spock-core"), "{core}");
     }
 
     #[test]
