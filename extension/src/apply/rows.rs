@@ -360,7 +360,7 @@ pub fn decode_value(
     decode(column, value, memory).map_err(|cause| cause.report(name))
 }
 
-/// The slot that a conflict of this kind found the local row in.
+/// The slot that a conflict of this kind found the local row in, if it still holds it.
 pub fn local_row<'t>(target: &'t Target, conflict: &Conflict) -> Option<&'t Slot> {
-    conflict.local.is_some().then_some(&target.local)
+    (conflict.local.is_some() && !target.local.is_empty()).then_some(&target.local)
 }

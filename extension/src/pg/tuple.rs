@@ -159,6 +159,12 @@ impl Slot {
         }
     }
 
+    /// Whether it holds no row.
+    pub fn is_empty(&self) -> bool {
+        // SAFETY: the slot is live.
+        unsafe { u32::from((*self.raw()).tts_flags) & pg_sys::TTS_FLAG_EMPTY != 0 }
+    }
+
     /// The transaction that wrote the row which was read from the table. `None`: written by the server's own bootstrap.
     ///
     /// Freezing keeps the number, and vacuum may freeze a row moments after it was written; whether commit data is still

@@ -121,6 +121,12 @@ fn a_replicated_delete_is_remembered_on_the_node_that_applied_it() {
 #[test]
 fn d13_a_key_that_was_changed_and_one_that_was_written_end_equal() {
     let mesh = with_rows();
+    for node in mesh.nodes() {
+        // Conflicts are written down with both rows, also where one of them is not there any more.
+        must(node.set("spock.save_resolutions", "on"));
+        must(node.reload());
+        node.comes_to_read("show spock.save_resolutions", "on");
+    }
     mesh.node("n1").sql("update t set id = 3 where id = 1");
     mesh.node("n2").sql("update t set v = 'b' where id = 1").sql("insert into t values (3, 'c')");
     heal(&mesh);

@@ -55,6 +55,10 @@ impl Row<'_> {
         self.read(new, true)?;
         let probe = self.target.inserts_fire_before() || taken;
         let stored = self.store(versions, ConflictType::UpdateOriginDiffers, probe)?;
+        if stored.is_none() {
+            // Whatever the look for the new key left there is not the row that `gone` is about.
+            self.target.local.clear();
+        }
         Ok(Some(stored.or(gone)))
     }
 
