@@ -134,6 +134,20 @@ fn d13_a_key_that_was_changed_and_one_that_was_written_end_equal() {
     rows(&mesh, "1b,2a,3c");
 }
 
+/// The third node gets the key's change before the row itself, and before another node's older update of it.
+#[test]
+fn d13_a_key_that_was_taken_away_before_its_row_came_does_not_come_back() {
+    let mesh = three();
+    mesh.cut("n1", "n3");
+    mesh.node("n1").sql("insert into t values (1, 'a')");
+    arrives(&mesh, "n1", "n2");
+    mesh.node("n2").sql("update t set id = 3 where id = 1");
+    arrives(&mesh, "n2", "n3");
+    mesh.node("n3").reads("select id || v from t", "3a");
+    mesh.heal("n1", "n3").settle();
+    rows(&mesh, "3a");
+}
+
 #[test]
 fn d13_two_nodes_that_give_one_row_different_keys_keep_both() {
     let mesh = with_rows();

@@ -40,14 +40,11 @@ impl Row<'_> {
             decide(&known, Change::Update(Values::Whole), &versions.remote()).write == Write::Keep
         };
         self.read(old, false)?;
-        let wins = match self.find() {
-            Found::Missing => true,
-            Found::Row => {
-                let local = versions.of(&self.target.local);
-                versions.remote_wins(local)
-            }
+        let moves = self.find() == Found::Row && {
+            let local = versions.of(&self.target.local);
+            versions.remote_wins(local)
         };
-        if !taken && wins {
+        if !taken && moves {
             return Ok(None);
         }
         let gone = self.leave(versions)?;
@@ -66,6 +63,8 @@ impl Row<'_> {
     fn leave(&mut self, versions: &mut Versions) -> Result<Option<Conflict>, Report> {
         loop {
             if self.find() == Found::Missing {
+                // Whoever wrote the old key before this, and is heard of later, loses to it.
+                self.delete_missing(versions)?;
                 return Ok(Some(Conflict::without_local(ConflictType::UpdateMissing, Resolution::ApplyRemote)));
             }
             let local = versions.of(&self.target.local);

@@ -261,7 +261,7 @@ fn leftovers(evidence: &Evidence<'_>) -> Verdict {
     }
     for node in &evidence.servers {
         let lists = [
-            ("slots", "select slot_name from pg_replication_slots order by 1", &slots),
+            ("slots", "select slot_name from pg_replication_slots where slot_type = 'logical' order by 1", &slots),
             ("origins", "select roname from pg_replication_origin order by 1", &origins),
         ];
         for (what, ask, expected) in lists {
