@@ -118,8 +118,11 @@ impl Keeper {
 
     /// Drops the slot.
     pub fn drop_slot(self) {
-        // SAFETY: the slot is acquired by this process.
-        unsafe { pg_sys::ReplicationSlotDropAcquired() }
+        // SAFETY: the slot is acquired by this process; an ERROR unwinds.
+        unsafe {
+            pg_sys::ReplicationSlotRelease();
+            pg_sys::ReplicationSlotDrop(SLOT.as_ptr(), true);
+        }
     }
 }
 
