@@ -20,7 +20,6 @@ mod requirements;
 mod sequences;
 mod settings;
 mod sql;
-#[allow(dead_code, reason = "copies one table; what calls it comes with the initial synchronization")]
 mod sync;
 mod worker;
 
