@@ -26,7 +26,7 @@ use crate::pg::raise::{self, Level};
 use crate::pg::scope::Txn;
 use crate::pg::shmem::{self, SharedTable, shareable};
 use crate::settings;
-use crate::worker::announcements::{self, Sample, Verdict};
+use crate::worker::announcements::{self, Cause, Sample, Verdict};
 use crate::worker::registry;
 use core::sync::atomic::{AtomicU32, Ordering};
 use pgrx::PgSqlErrorCode;
@@ -274,7 +274,7 @@ impl Upkeep {
     }
 
     fn step(&mut self, removals: u64) -> Result<(), Report> {
-        let over = match &self.phase {
+        let over = match &mut self.phase {
             Phase::Nothing => {
                 self.phase = Phase::Running(Point { removals, next: horizon::next_xid() });
                 return Ok(());
@@ -287,28 +287,13 @@ impl Upkeep {
                 }
                 return Ok(());
             }
-            Phase::Waiting(point, wait) => (*point, self.is_over(wait)?),
+            Phase::Waiting(point, wait) => (*point, is_over(self.database, wait)?),
         };
         if let (point, true) = over {
             self.let_go(point)?;
             self.phase = Phase::Nothing;
         }
         Ok(())
-    }
-
-    /// Whether nobody can send anything older, or has had all the time that is given.
-    fn is_over(&self, wait: &Wait) -> Result<bool, Report> {
-        let retention = Duration::from_secs(u64::from(settings::tombstone_retention_s()));
-        let waited = wait.since.elapsed();
-        let (node, limit) = match announcements::verdict(&wait.sample)? {
-            Verdict::Stable => return Ok(true),
-            Verdict::WaitsFor(node) => (node, retention),
-            Verdict::Unknown(node, _) => (node, retention.min(RETENTION_UNANNOUNCED)),
-        };
-        if let Some(hold) = HOLDS.write().iter_mut().find(|hold| hold.database == self.database) {
-            hold.waits_for = node.get();
-        }
-        Ok(waited >= limit)
     }
 
     /// The database's place. `None`: nobody sends anything to it.
@@ -360,6 +345,27 @@ impl Upkeep {
         }
         Ok(())
     }
+}
+
+/// Whether nobody can send anything older, or has had all the time that is given.
+fn is_over(database: u32, wait: &mut Wait) -> Result<bool, Report> {
+    let retention = Duration::from_secs(u64::from(settings::tombstone_retention_s()));
+    let waited = wait.since.elapsed();
+    let (node, limit) = match announcements::verdict(&wait.sample)? {
+        Verdict::Stable => return Ok(true),
+        Verdict::WaitsFor(node) => (node, retention),
+        Verdict::Unknown(node, cause) => {
+            if cause == Cause::NotSampled {
+                // Its stream had just begun then. A later sample covers the earlier one.
+                wait.sample = announcements::sample()?;
+            }
+            (node, retention.min(RETENTION_UNANNOUNCED))
+        }
+    };
+    if let Some(hold) = HOLDS.write().iter_mut().find(|hold| hold.database == database) {
+        hold.waits_for = node.get();
+    }
+    Ok(waited >= limit)
 }
 
 /// Whether any database of this server keeps something, or might.

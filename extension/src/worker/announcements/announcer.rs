@@ -9,7 +9,7 @@
 //!    what is announced would arrive after it. A patched server takes times in the order of the WAL; on a stock server those
 //!    that are just committing are waited for.
 
-use super::{Members, Sample, Stream, Verdict};
+use super::{Cause, Members, Sample, Stream, Verdict};
 use crate::error::Report;
 use crate::pg::attempt::attempt;
 use crate::pg::commits::Committing;
@@ -204,7 +204,9 @@ impl Announcer {
             }
             Probe::Taken { sample, said } => {
                 let verdict = super::verdict(sample)?;
-                if *said != Some(verdict) {
+                if matches!(verdict, Verdict::Unknown(_, Cause::NotSampled)) {
+                    *sample = super::sample()?;
+                } else if *said != Some(verdict) {
                     raise::log_line(format!("announcement probe: {verdict}"));
                     *said = Some(verdict);
                 }
