@@ -21,8 +21,8 @@ pub use operating::{
 };
 
 pub use ddl::{
-    allow_ddl_from_functions, deny_all_ddl, enable_ddl_replication, include_ddl_repset, queue_retention_s, quiet,
-    repair_mode, restores_structure, set_repair_mode,
+    allow_ddl_from_functions, ddl_lock, ddl_lock_timeout, deny_all_ddl, enable_ddl_replication, include_ddl_repset,
+    queue_retention_s, quiet, repair_mode, restores_structure, set_repair_mode,
 };
 pub use exceptions::{
     exception_behaviour, exception_logging, park_bounds, replay_queue_bytes, restart_delay_on_exception_ms,
