@@ -25,6 +25,7 @@ pub mod park;
 pub mod progress;
 pub mod redact;
 pub mod sequence;
+pub mod skew;
 pub mod sync;
 pub mod types;
 pub mod wire;

@@ -521,6 +521,23 @@ CREATE VIEW spock.lag_tracker AS
       LEFT JOIN spock.node n ON n.node_id = p.node_id
      GROUP BY o.node_name, n.node_name;
 
+CREATE FUNCTION spock.clock_skew_status(OUT remote_node_id oid, OUT skew_us bigint, OUT uncertainty_us bigint,
+    OUT measured_at timestamptz, OUT limit_ms integer, OUT within_limit boolean) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'spock_clock_skew_status' LANGUAGE c VOLATILE;
+
+-- One row for each provider: its clock minus ours, so positive when the peer is ahead; the true difference is at most uncertainty_ms
+-- away. NULL: not measured yet. limit_ms is spock.maximum_clock_skew.
+CREATE VIEW spock.clock_skew AS
+    SELECT n.node_name AS peer,
+           round(c.skew_us / 1000.0, 3) AS skew_ms,
+           round(c.uncertainty_us / 1000.0, 3) AS uncertainty_ms,
+           c.measured_at,
+           c.limit_ms,
+           c.within_limit
+      FROM spock.node n
+      LEFT JOIN spock.clock_skew_status() c ON c.remote_node_id = n.node_id
+     WHERE EXISTS (SELECT FROM spock.subscription s WHERE s.sub_origin = n.node_id);
+
 CREATE FUNCTION spock.get_apply_worker_status(OUT worker_pid bigint, OUT worker_dboid integer, OUT worker_subid bigint,
     OUT worker_status text) RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'get_apply_worker_status' LANGUAGE c STABLE;
@@ -823,7 +840,7 @@ GRANT USAGE ON SCHEMA spock TO spock_admin, spock_monitor;
 
 GRANT SELECT ON spock.node, spock.local_node, spock.subscription, spock.local_sync_status, spock.replication_set,
     spock.replication_set_table, spock.replication_set_seq, spock.sequence_state, spock.depend, spock.reserved_object,
-    spock.tables, spock.progress, spock.lag_tracker, spock.channel_table_stats, spock.channel_summary_stats
+    spock.tables, spock.progress, spock.lag_tracker, spock.clock_skew, spock.channel_table_stats, spock.channel_summary_stats
     TO spock_admin, spock_monitor;
 
 GRANT SELECT (if_id, if_name, if_nodeid) ON spock.node_interface TO spock_admin, spock_monitor;

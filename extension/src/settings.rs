@@ -21,8 +21,8 @@ pub use operating::{
 };
 
 pub use ddl::{
-    allow_ddl_from_functions, deny_all_ddl, enable_ddl_replication, include_ddl_repset, queue_retention_s, quiet,
-    repair_mode, restores_structure, set_repair_mode,
+    allow_ddl_from_functions, ddl_lock, ddl_lock_timeout, deny_all_ddl, enable_ddl_replication, include_ddl_repset,
+    queue_retention_s, quiet, repair_mode, restores_structure, set_repair_mode,
 };
 pub use exceptions::{
     exception_behaviour, exception_logging, park_bounds, replay_queue_bytes, restart_delay_on_exception_ms,
@@ -164,8 +164,8 @@ pub fn max_sync_workers_per_subscription() -> usize {
     MAX_SYNC_WORKERS.get().unsigned_abs() as usize
 }
 
-/// On a server without the commit clock: how long a commit waits for the local clock to pass the remote commit time, in
-/// milliseconds. Beyond it a warning is written and the wait is given up.
+/// By how much the clocks of two nodes may be apart, in milliseconds, 0 to 600,000. Beyond it a warning is written. On a server
+/// without the commit clock also how long a commit waits for the local clock to pass the remote commit time.
 pub fn maximum_clock_skew_ms() -> u32 {
     MAXIMUM_CLOCK_SKEW.get().unsigned_abs()
 }
@@ -281,8 +281,8 @@ fn define_workers() {
     );
     GucRegistry::define_int_guc(
         c"spock.maximum_clock_skew",
-        c"How long a commit waits for the local clock to pass the remote commit time.",
-        c"Only on servers without the commit clock. Beyond it a warning is written and counted.",
+        c"By how much the clocks of two nodes may be apart before a warning is written.",
+        c"On servers without the commit clock also how long a commit waits for the local clock to pass the remote commit time.",
         &MAXIMUM_CLOCK_SKEW,
         0,
         600_000,

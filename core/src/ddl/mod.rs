@@ -1,5 +1,5 @@
 //! Which statements that define something are sent to subscribers by themselves (`spock.enable_ddl_replication`), and what
-//! becomes of the replication sets afterwards ([`membership`]).
+//! becomes of the replication sets afterwards ([`membership`]); and who changes schemas at a time ([`lock`]).
 //!
 //! # Invariants
 //! 1. A statement is sent whole or not at all.
@@ -7,6 +7,7 @@
 //! 3. A statement is sent only when its text means on another node what it did here: nothing that was temporary, prepared or
 //!    a parameter here.
 
+pub mod lock;
 pub mod membership;
 
 /// Where a statement runs.
@@ -146,6 +147,12 @@ pub enum Verdict {
     },
     /// It stays here.
     Stays(Reason),
+}
+
+/// Whether a statement may turn out to be sent, as far as can be told before it runs: its kind and what is known to be temporary
+/// or of a local schema by then.
+pub fn may_be_sent(facts: &Facts) -> bool {
+    matches!(verdict(facts), Verdict::Sent { .. })
 }
 
 /// Decides.

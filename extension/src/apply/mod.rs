@@ -25,6 +25,7 @@ mod recover;
 mod relmap;
 mod removals;
 mod rows;
+mod skew;
 mod start;
 mod tables;
 pub mod timeline;

@@ -6,6 +6,7 @@
 //! 3. A frame is used only until the next one is asked for.
 
 use super::Exit;
+use super::skew::ProviderClock;
 use super::start::{Begin, check_startup, lost};
 use super::transaction::{Applier, Committed, Fed};
 use crate::catalog::sync as states;
@@ -54,7 +55,7 @@ struct Receiver<'s> {
     stream: Stream,
     applier: Applier<'s>,
     progress: Progress,
-    heard: Heard,
+    heard: Heard<'s>,
     /// The last transaction, if [`Receiver::catch_breath`] has not been called since.
     unpublished: Option<Committed>,
     published_at: Instant,
@@ -125,7 +126,7 @@ impl<'s> Receiver<'s> {
             progress: Progress::starting_at(start),
             unpublished: None,
             published_at: now,
-            heard: Heard::default(),
+            heard: Heard::new(ProviderClock::new(subscription.origin.id, &subscription.origin.name)),
             heard_at: now,
             fed_back_at: now,
             delay_us: if whole { subscription.apply_delay_us } else { 0 },
@@ -219,10 +220,12 @@ impl<'s> Receiver<'s> {
             if self.fed_back_at.elapsed() > FEEDBACK_INTERVAL_MAX {
                 self.feedback(true, false);
             }
+            self.measure_clock();
             return;
         }
         // What had arrived is applied.
         self.drained();
+        self.measure_clock();
         let wait = match (self.whole, self.progress.unflushed() > 0) {
             (true, true) => UNFLUSHED_WAIT,
             (true, false) => IDLE_WAIT,
@@ -234,6 +237,13 @@ impl<'s> Receiver<'s> {
             if !self.applier.in_transaction() {
                 process::flush_statistics(true);
             }
+        }
+    }
+
+    /// Asks the provider for its clock from time to time.
+    fn measure_clock(&mut self) {
+        if self.whole && self.heard.clock.is_due() {
+            self.feedback(true, true);
         }
     }
 
@@ -318,6 +328,9 @@ impl<'s> Receiver<'s> {
         let now = self.progress.report(Lsn::new(session::flushed_lsn()));
         if !forced && now.flushed == before.flushed && now.applied == before.applied {
             return;
+        }
+        if self.whole && reply_wanted {
+            self.heard.clock.asks();
         }
         send_positions(&mut self.stream, now, &self.place, reply_wanted);
         self.fed_back_at = Instant::now();
@@ -457,27 +470,30 @@ enum Handled {
 }
 
 /// What is known of the stream besides its progress. Apart from the connection, because a frame borrows that.
-struct Heard {
+struct Heard<'s> {
     protocol: ProtocolVersion,
     /// The provider's WAL position, as far as it told.
     provider_lsn: Option<Lsn>,
     batch: Batch,
     /// Whether the provider has promised announcements; `None`: has not said yet.
     announces: Option<bool>,
+    clock: ProviderClock<'s>,
 }
 
-impl Default for Heard {
-    fn default() -> Self {
+impl<'s> Heard<'s> {
+    fn new(clock: ProviderClock<'s>) -> Self {
         let protocol = Session::VERSION_BEFORE_STARTUP;
-        Self { protocol, provider_lsn: None, batch: Batch::default(), announces: None }
+        Self { protocol, provider_lsn: None, batch: Batch::default(), announces: None, clock }
     }
-}
 
-impl Heard {
     fn take(&mut self, bytes: &[u8], applier: &mut Applier<'_>, progress: &mut Progress) -> Handled {
         let data = match Frame::read(bytes).unwrap_or_else(|error| garbled(&error).raise()) {
             Frame::Keepalive(keepalive) => {
                 progress.received(keepalive.end);
+                // One that asks for a reply is sent because the provider has not heard of us, not because we asked.
+                if !keepalive.reply_requested {
+                    self.clock.answers(keepalive.sent_at);
+                }
                 return Handled::ReplyWanted(keepalive.reply_requested);
             }
             Frame::Data(data) => data,

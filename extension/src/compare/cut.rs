@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 const POLL: Duration = Duration::from_millis(20);
 
 /// How far a node is with the stream of each of its providers; the least of several subscriptions to one.
-type Positions = BTreeMap<u32, u64>;
+pub type Positions = BTreeMap<u32, u64>;
 
 const POSITIONS: &str =
     "SELECT s.sub_origin::pg_catalog.int8::pg_catalog.text, coalesce(o.remote_lsn, '0/0')::pg_catalog.text
@@ -37,12 +37,13 @@ fn positions(rows: Vec<Vec<Option<String>>>) -> Result<Positions, Report> {
     Ok(found)
 }
 
-fn position(text: &str) -> u64 {
+/// A position as the server writes it; 0 for anything else.
+pub fn position(text: &str) -> u64 {
     Lsn::raw(Lsn::parse(text).ok().flatten())
 }
 
-/// As the owner: the server shows positions to superusers only, and they are no secret.
-fn local_positions() -> Result<Positions, Report> {
+/// Those of this node. As the owner: the server shows positions to superusers only, and they are no secret.
+pub fn local_positions() -> Result<Positions, Report> {
     let text = |row: &Row<'_>| Ok(vec![row.opt::<String>(1)?, row.opt::<String>(2)?]);
     positions(select(POSITIONS, &[], text)?)
 }

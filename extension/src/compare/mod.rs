@@ -9,7 +9,7 @@
 //! 3. Nothing here grows with the table: buckets and rows come in portions of a fixed size.
 //! 4. A repaired row carries the time and origin of the version that won, in a transaction that is not sent on.
 
-mod cut;
+pub mod cut;
 mod find;
 mod plan;
 pub mod repair;

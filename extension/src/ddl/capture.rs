@@ -10,7 +10,7 @@ use pgrx::PgSqlErrorCode;
 use spock_core::ddl::{self, Facts, Gate, Verdict};
 
 use super::upkeep::{self, Upkeep};
-use super::{Mode, mode};
+use super::{Mode, lock, mode};
 use crate::catalog::{queue, relations, topology};
 use crate::error::{OrRaise, Report};
 use crate::pg::authority::extension_installed;
@@ -56,14 +56,24 @@ pub fn watch(utility: &Utility) -> Option<After> {
     if !extension_installed() || topology::local_node().or_raise().is_none() {
         return None;
     }
-    let sets = Upkeep::of(utility);
+    let mut sets = Upkeep::of(utility);
     if !gate.opens() {
         return Some(Box::new(move || {
             statement_done();
             upkeep::run(sets).or_raise();
         }));
     }
-    Some(capture(utility, sets))
+    let mut seen = Seen::of(utility);
+    // What arrives while it is waited for the lock may be what the statement is about.
+    if ddl::may_be_sent(&seen.facts()) {
+        if lock::take().or_raise() {
+            drop(seen);
+            seen = Seen::of(utility);
+            sets = Upkeep::of(utility);
+        }
+        seen.lock_asked_for = true;
+    }
+    Some(Box::new(move || after(seen, sets).or_raise()))
 }
 
 fn denied(tag: &str) -> Report {
@@ -84,26 +94,42 @@ struct Seen {
     schemas: Vec<Option<String>>,
     /// Schemas whose statements stay here, and what is noted of the objects that the statement touches.
     local: Option<(Vec<String>, Watch)>,
+    lock_asked_for: bool,
 }
 
-fn capture(utility: &Utility, sets: Upkeep) -> After {
-    let addressed = utility.addressed();
-    let local = relations::local_only_schemas().or_raise();
-    let mut schemas: Vec<Option<String>> = addressed.iter().map(|oid| schema_of(*oid)).collect();
-    schemas.extend(utility.named_schemas().into_iter().map(Some));
-    schemas.extend(utility.remarked_schemas());
-    let seen = Seen {
-        tag: utility.tag(),
-        text: utility.text(),
-        search_path: search_path_statement(),
-        role: Role::current(),
-        statement: utility.statement(),
-        temporary: addressed.iter().any(|oid| is_temporary(*oid)),
-        makes: utility.makes(),
-        schemas,
-        local: (!local.is_empty()).then(|| (local, Watch::start())),
-    };
-    Box::new(move || after(seen, sets).or_raise())
+impl Seen {
+    fn of(utility: &Utility) -> Self {
+        let addressed = utility.addressed();
+        let local = relations::local_only_schemas().or_raise();
+        let mut schemas: Vec<Option<String>> = addressed.iter().map(|oid| schema_of(*oid)).collect();
+        schemas.extend(utility.named_schemas().into_iter().map(Some));
+        schemas.extend(utility.remarked_schemas());
+        let makes = utility.makes();
+        Self {
+            tag: utility.tag(),
+            text: utility.text(),
+            search_path: search_path_statement(),
+            role: Role::current(),
+            statement: utility.statement(),
+            temporary: addressed.iter().any(|oid| is_temporary(*oid)),
+            makes,
+            schemas,
+            local: (!local.is_empty()).then(|| (local, Watch::start())),
+            lock_asked_for: false,
+        }
+    }
+
+    /// What can be told of it before it runs.
+    fn facts(&self) -> Facts {
+        let made_in = self.makes.as_ref().map(|made| made.schema.clone());
+        let makes_temporary = made_in.as_ref().is_some_and(|schema| schema.as_deref() == Some("pg_temp"));
+        let named: Vec<_> = self.schemas.iter().cloned().chain(made_in).collect();
+        Facts {
+            statement: self.statement,
+            temporary: self.temporary || makes_temporary,
+            in_local_schema: self.local.as_ref().is_some_and(|(local, _)| all_in(local, named.iter())),
+        }
+    }
 }
 
 fn after(seen: Seen, sets: Upkeep) -> Result<(), Report> {
@@ -128,6 +154,10 @@ fn after(seen: Seen, sets: Upkeep) -> Result<(), Report> {
             Ok(())
         }
         Verdict::Sent { search_path, risky } => {
+            // It looked as if it would stay here.
+            if !seen.lock_asked_for {
+                lock::take()?;
+            }
             let prefix = if search_path { seen.search_path.as_str() } else { "" };
             let sets_of_queue = SETS.map(str::to_owned);
             let text = format!("{prefix}{}", seen.text);
@@ -149,7 +179,12 @@ fn after(seen: Seen, sets: Upkeep) -> Result<(), Report> {
 fn stays_in_local_schemas(seen: &Seen) -> bool {
     let Some((local, watch)) = &seen.local else { return false };
     let touched = watch.schemas();
-    let mut all = seen.schemas.iter().chain(&touched).peekable();
+    all_in(local, seen.schemas.iter().chain(&touched))
+}
+
+/// Whether there are schemas, and each is among the local ones.
+fn all_in<'a>(local: &[String], schemas: impl Iterator<Item = &'a Option<String>>) -> bool {
+    let mut all = schemas.peekable();
     all.peek().is_some() && all.all(|schema| schema.as_ref().is_some_and(|schema| local.contains(schema)))
 }
 

@@ -4,9 +4,11 @@
 //! # Invariants
 //! 1. A statement runs on a subscriber with the role and the `search_path` that it had, and leaves neither behind.
 //! 2. A statement that was run because it was queued is not queued again.
-//! 3. No password of a statement reaches a log or a record.
+//! 3. A statement that is sent runs while its transaction holds the cluster's lock on schema changes, where there is one.
+//! 4. No password of a statement reaches a log or a record.
 
 pub mod capture;
+pub mod lock;
 pub mod replay;
 mod upkeep;
 

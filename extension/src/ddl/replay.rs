@@ -3,9 +3,10 @@
 
 use pgrx::PgSqlErrorCode;
 
-use super::{Mode, ModeScope};
+use super::{Mode, ModeScope, lock, mode};
 use crate::error::Report;
 use crate::pg::script::{Class, Role, Script, SettingsScope, Statement};
+use crate::settings;
 
 /// Runs what a provider queued, as `role`. `automatic`: it was captured there.
 pub fn replay(text: &str, role: &str, automatic: bool) -> Result<(), Report> {
@@ -34,6 +35,10 @@ pub fn run_here(
     let script = Script::parse(command)?;
     for statement in script.statements() {
         require_definition(&statement)?;
+    }
+    // What is hidden from subscribers stays here.
+    if mode() == Mode::Given && !settings::repair_mode() {
+        lock::take()?;
     }
     queue()?;
     let _mode = ModeScope::enter(Mode::Queued);

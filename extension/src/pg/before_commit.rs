@@ -51,8 +51,9 @@ unsafe extern "C-unwind" fn on_transaction_event(event: pg_sys::XactEvent::Type,
         pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE if !take().is_empty() => {
             Report::new(
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                "cannot prepare a transaction that has dropped a node or subscription",
+                "cannot prepare a transaction that has dropped a node or subscription, or changed the schema of the cluster",
             )
+            .detail("What must happen right before its commit would not.")
             .raise();
         }
         pg_sys::XactEvent::XACT_EVENT_ABORT => drop(take()),

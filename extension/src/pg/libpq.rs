@@ -20,6 +20,8 @@ const TRACKED_CONNECTIONS: usize = 16;
 static OPEN: [AtomicPtr<raw::PGconn>; TRACKED_CONNECTIONS] =
     [const { AtomicPtr::new(null_mut()) }; TRACKED_CONNECTIONS];
 static EXIT_REGISTERED: AtomicBool = AtomicBool::new(false);
+/// The process ends, and what is on the list was closed.
+static CLOSED: AtomicBool = AtomicBool::new(false);
 
 fn track(conn: *mut raw::PGconn) {
     if !EXIT_REGISTERED.swap(true, Ordering::Relaxed) {
@@ -33,20 +35,22 @@ fn track(conn: *mut raw::PGconn) {
     }
 }
 
-fn forget(conn: *mut raw::PGconn) {
-    for slot in &OPEN {
-        if slot.compare_exchange(conn, null_mut(), Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            return;
-        }
-    }
+/// Takes a connection off the list. `false`: it was not on it, or was closed by the exit.
+fn forget(conn: *mut raw::PGconn) -> bool {
+    let taken = |slot: &AtomicPtr<raw::PGconn>| {
+        slot.compare_exchange(conn, null_mut(), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    };
+    OPEN.iter().any(taken)
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn close_all_at_exit(_code: c_int, _arg: pg_sys::Datum) {
+    CLOSED.store(true, Ordering::Relaxed);
     for slot in &OPEN {
         let conn = slot.swap(null_mut(), Ordering::Relaxed);
         if !conn.is_null() {
-            // SAFETY: only open connections are on the list, and the frames that own them never run again.
+            // SAFETY: only open connections are on the list. Frames that own one never run again; what the rollback of an open
+            // transaction drops afterwards sees that it was closed.
             unsafe { raw::PQfinish(conn) }
         }
     }
@@ -231,7 +235,9 @@ impl PgConn {
 
 impl Drop for PgConn {
     fn drop(&mut self) {
-        forget(self.ptr());
+        if !forget(self.ptr()) && CLOSED.load(Ordering::Relaxed) {
+            return;
+        }
         // SAFETY: live until here and not used afterwards; taken off the exit list first.
         unsafe { raw::PQfinish(self.ptr()) }
     }

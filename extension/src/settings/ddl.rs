@@ -1,6 +1,7 @@
 //! Settings of schema changes, and of what a transaction hides from replication.
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use std::time::Duration;
 
 use crate::pg::guc::set_internal_for_transaction;
 
@@ -11,6 +12,8 @@ static FROM_FUNCTIONS: GucSetting<bool> = GucSetting::<bool>::new(false);
 static DENY_ALL: GucSetting<bool> = GucSetting::<bool>::new(false);
 static QUIET: GucSetting<bool> = GucSetting::<bool>::new(false);
 static RESTORE: GucSetting<bool> = GucSetting::<bool>::new(false);
+static LOCK: GucSetting<bool> = GucSetting::<bool>::new(true);
+static LOCK_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 static QUEUE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(300);
 
 /// Whether what this transaction does is hidden from subscribers.
@@ -51,6 +54,16 @@ pub fn quiet() -> bool {
 /// Whether the session restores a structure that came from another node.
 pub fn restores_structure() -> bool {
     RESTORE.get()
+}
+
+/// Whether statements that are replicated are serialised among all nodes.
+pub fn ddl_lock() -> bool {
+    LOCK.get()
+}
+
+/// How long such a statement waits for its turn. `None`: as long as it takes.
+pub fn ddl_lock_timeout() -> Option<Duration> {
+    Some(LOCK_TIMEOUT.get().unsigned_abs()).filter(|ms| *ms > 0).map(|ms| Duration::from_millis(ms.into()))
 }
 
 /// How long rows of the queue are kept at least, in seconds.
@@ -111,6 +124,23 @@ pub(super) fn define() {
         c"",
         &RESTORE,
         GucContext::Userset,
+    );
+    switch(
+        c"spock.ddl_lock",
+        c"Statements that are replicated run on one node of the cluster at a time, after those of the others have arrived.",
+        c"Holds where this node has subscriptions and subscribers. Every provider must be reachable.",
+        &LOCK,
+        GucContext::Userset,
+    );
+    GucRegistry::define_int_guc(
+        c"spock.ddl_lock_timeout",
+        c"How long a replicated statement waits for other nodes before it is refused.",
+        c"0 turns it off.",
+        &LOCK_TIMEOUT,
+        0,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
     );
     GucRegistry::define_int_guc(
         c"spock.queue_retention",

@@ -27,6 +27,7 @@ pub mod progress;
 pub mod progress_file;
 mod prune;
 pub mod registry;
+pub mod skew;
 pub mod supervisor;
 pub mod tombstones;
 pub mod updater;
@@ -51,6 +52,7 @@ pub fn init() {
     crate::conflict::statistics::reserve();
     pause::reserve();
     failover::state::reserve();
+    skew::reserve();
     tombstones::init();
     WorkerSpec {
         name: "spock supervisor",

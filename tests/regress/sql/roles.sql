@@ -31,6 +31,7 @@ select sub_name, sub_enabled from spock.subscription;
 select * from spock.sub_show_status();
 select * from spock.progress;
 select * from spock.lag_tracker;
+select * from spock.clock_skew;
 select * from spock.channel_summary_stats;
 select * from spock.channel_table_stats;
 select * from spock.get_apply_worker_status();

@@ -121,3 +121,39 @@ fn a_stock_server_refuses_the_column_options_by_name() {
     let error = mesh.node("n1").sql_error("alter table acct alter bal set (log_old_value = true)");
     assert!(error.message.contains("log_old_value"), "{error}");
 }
+
+/// Half a minute: nothing that a busy machine does comes near it.
+const APART_S: i64 = 30;
+
+#[test]
+fn d8_clocks_apart_are_measured_shown_and_warned_about_and_nodes_end_equal() {
+    if !faketime("d8_clocks_apart_are_measured_shown_and_warned_about_and_nodes_end_equal") {
+        return;
+    }
+    let mesh = Mesh::of(["n1", "n2"]).with_table("acct (id int primary key, bal int)");
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    let skew = "select peer, round(skew_ms / 1000), within_limit, limit_ms, abs(round(skew_ms / 30000) * 30000 - skew_ms) <= uncertainty_ms + 1
+                from spock.clock_skew";
+    n2.comes_to_read(skew, "n1|0|t|1000|t");
+    n1.move_clock(APART_S);
+    n1.restart_fast();
+    n2.comes_to_read(skew, "n1|30|f|1000|t");
+    n1.comes_to_read(skew, "n2|-30|f|1000|t");
+    n2.comes_to_log("ms ahead of ours");
+    n1.comes_to_log("ms behind ours");
+    n1.sql("insert into acct values (1, 0), (2, 0)");
+    mesh.settle();
+    mesh.cut("n1", "n2");
+    n1.sql("update acct set bal = 10 where id = 1").sql("delete from acct where id = 2");
+    n2.sql("update acct set bal = 20 where id = 1").sql("update acct set bal = 20 where id = 2");
+    mesh.heal("n1", "n2").settle();
+    // Both take the change of the clock that is ahead, though the other one was made later.
+    mesh.every_node_reads("select * from acct", "1|10");
+    mesh.same_everywhere("acct");
+    let warnings = n2.log().lines().filter(|line| line.contains("the clock of node \"n1\" is")).count();
+    assert_eq!(warnings, 1, "each excursion is warned about once");
+    n1.move_clock(0);
+    n1.restart_fast();
+    n2.comes_to_read(skew, "n1|0|t|1000|t");
+    n2.comes_to_log("the clock of node \"n1\" and ours are together again");
+}
