@@ -3,14 +3,22 @@
 //! # Invariants
 //! 1. An estimate is an interval that holds the true difference: the peer's clock was read between our question and the
 //!    arrival of its answer.
-//! 2. The answer that came fastest is kept, because it says most. A later one replaces it when it says more, when the kept one
-//!    is old, or when both cannot be true: then a clock was moved.
-//! 3. An excursion begins only when the difference is certainly above the limit, and ends only when the estimate is within.
+//! 2. The answer that came fastest is kept, because it says most. A later one that can be true as well replaces it when it says
+//!    more, or when the kept one is old.
+//! 3. One that cannot be true as well is believed only when the next one says the same: then a clock was moved. Answers bear no
+//!    name, so a message that the peer had sent before it read our question can be taken for one; it says too early a time.
+//! 4. An excursion begins only when the difference is certainly above the limit, and ends only when the estimate is within.
 
 use crate::types::PgTime;
 
-/// An estimate this old is replaced by any newer one, in microseconds: clocks drift by up to some 100 us in a second.
+/// Clocks of machines drift apart by at most this part of the time that passes: 200 us in a second.
+const DRIFT_PART: i64 = 5_000;
+
+/// An estimate this old is replaced by any newer one that agrees with it, in microseconds.
 pub const ESTIMATE_AGE_MAX_US: i64 = 60_000_000;
+
+/// An answer that takes longer than this, in microseconds, says nothing that a limit could be compared with: somebody was busy.
+pub const ROUND_TRIP_MAX_US: i64 = 500_000;
 
 /// One question and its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +43,12 @@ pub struct Skew {
 }
 
 impl Sample {
-    /// What it says. `None`: our own clock was set back meanwhile.
+    /// What it says. `None`: it took longer than [`ROUND_TRIP_MAX_US`], or our own clock was set back meanwhile.
     pub fn skew(self) -> Option<Skew> {
-        let round_trip = self.received.micros().checked_sub(self.asked.micros()).filter(|us| *us >= 0)?;
+        let round_trip = self.received.micros().checked_sub(self.asked.micros())?;
+        if !(0..=ROUND_TRIP_MAX_US).contains(&round_trip) {
+            return None;
+        }
         let middle = self.asked.micros().checked_add(round_trip / 2)?;
         Some(Skew {
             offset_us: self.answered.micros().checked_sub(middle)?,
@@ -59,20 +70,40 @@ impl Skew {
         self.offset_us.saturating_abs() <= limit_us
     }
 
-    /// Whether both can be true at once.
+    /// Whether both can be true, of clocks that drift and are not moved.
     fn agrees_with(self, other: Self) -> bool {
         let apart = self.offset_us.saturating_sub(other.offset_us).saturating_abs();
-        apart <= self.uncertainty_us.saturating_add(other.uncertainty_us)
+        let age = self.measured_at.micros().saturating_sub(other.measured_at.micros()).saturating_abs();
+        apart <= self.uncertainty_us.saturating_add(other.uncertainty_us).saturating_add(age / DRIFT_PART)
     }
 }
 
-/// Which estimate is shown after `new` was measured.
-pub fn better(known: Option<Skew>, new: Skew) -> Skew {
-    let Some(known) = known else { return new };
+/// What is known, and what is doubted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Estimate {
+    /// What is believed and shown. `None`: nothing yet.
+    pub known: Option<Skew>,
+    /// The last measurement, where it contradicts what is known: measure again soon.
+    pub doubtful: Option<Skew>,
+}
+
+impl Estimate {
+    /// What is known and doubted after `new` was measured.
+    #[must_use]
+    pub fn after(self, new: Skew) -> Self {
+        let believed = |known| Self { known: Some(known), doubtful: None };
+        match (self.known, self.doubtful) {
+            (Some(known), _) if known.agrees_with(new) => believed(better(known, new)),
+            (_, Some(doubtful)) if doubtful.agrees_with(new) => believed(better(doubtful, new)),
+            _ => Self { known: self.known, doubtful: Some(new) },
+        }
+    }
+}
+
+/// Which of two measurements that can both be true says more.
+fn better(known: Skew, new: Skew) -> Skew {
     let age_us = new.measured_at.micros().saturating_sub(known.measured_at.micros());
-    let stays = known.uncertainty_us < new.uncertainty_us
-        && (0..ESTIMATE_AGE_MAX_US).contains(&age_us)
-        && known.agrees_with(new);
+    let stays = known.uncertainty_us < new.uncertainty_us && (0..ESTIMATE_AGE_MAX_US).contains(&age_us);
     if stays { known } else { new }
 }
 
@@ -114,6 +145,8 @@ mod tests {
             ("an odd round trip", 1_000, 1_000, 1_003, Some((-1, 2))),
             ("at once", 1_000, 900, 1_000, Some((-100, 0))),
             ("our clock was set back", 1_000, 900, 999, None),
+            ("just fast enough", 0, 0, ROUND_TRIP_MAX_US, Some((-ROUND_TRIP_MAX_US / 2, ROUND_TRIP_MAX_US / 2))),
+            ("too slow", 0, 0, ROUND_TRIP_MAX_US + 1, None),
             ("beyond all times", i64::MIN, 0, i64::MAX, None),
         ];
         for (name, asked, answered, received, want) in cases {
@@ -146,13 +179,30 @@ mod tests {
             ("as fast", skew(103, 10, 1), true),
             ("slower", skew(130, 40, 1), false),
             ("slower, the kept one is old", skew(130, 40, ESTIMATE_AGE_MAX_US), true),
-            ("slower, a clock was moved", skew(1_000, 40, 1), true),
             ("slower, ours was set back", skew(130, 40, -1), true),
         ];
         for (name, new, replaces) in cases {
-            assert_eq!(better(Some(known), new), if replaces { new } else { known }, "{name}");
-            assert_eq!(better(None, new), new, "{name}");
+            let want = Estimate { known: Some(if replaces { new } else { known }), doubtful: None };
+            for doubtful in [None, Some(skew(9_000, 1, 0))] {
+                assert_eq!(Estimate { known: Some(known), doubtful }.after(new), want, "{name}");
+            }
         }
+    }
+
+    #[test]
+    fn what_contradicts_is_believed_the_second_time() {
+        let (here, there, elsewhere) = (skew(100, 10, 0), skew(5_000, 10, 1), skew(-5_000, 10, 2));
+        let estimate = |known, doubtful| Estimate { known, doubtful };
+        let first = Estimate::default().after(here);
+        assert_eq!(first, estimate(None, Some(here)));
+        let known = first.after(here);
+        assert_eq!(known, estimate(Some(here), None));
+        // Once is a message of before.
+        assert_eq!(known.after(there), estimate(Some(here), Some(there)));
+        assert_eq!(known.after(there).after(here), known);
+        assert_eq!(known.after(there).after(elsewhere), estimate(Some(here), Some(elsewhere)));
+        // Twice is a clock that was moved.
+        assert_eq!(known.after(there).after(there), estimate(Some(there), None));
     }
 
     #[test]

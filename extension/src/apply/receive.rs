@@ -220,7 +220,6 @@ impl<'s> Receiver<'s> {
             if self.fed_back_at.elapsed() > FEEDBACK_INTERVAL_MAX {
                 self.feedback(true, false);
             }
-            self.measure_clock();
             return;
         }
         // What had arrived is applied.

@@ -2,11 +2,9 @@
 //! Between `apply::receive` (frames), `spock_core::skew` (what a measurement says) and `worker::skew` (what is shown).
 //!
 //! # Invariants
-//! 1. At most one question is on its way.
+//! 1. At most one question is on its way, asked when everything that had arrived was read: what lies in a socket would be taken for
+//!    the answer.
 //! 2. Nothing is done for a frame that is no sign of life, and at most one measurement in a second.
-//!
-//! A sign of life that the provider sent of its own accord just before it read the question is taken for the answer: the estimate
-//! is then off by at most what one way takes.
 
 use crate::error::Report;
 use crate::pg::raise::{Level, log, log_line};
@@ -31,16 +29,17 @@ pub(super) struct ProviderClock<'s> {
     asked: Option<PgTime>,
     asked_at: Instant,
     measured: u32,
+    doubtful: Option<Skew>,
 }
 
 impl<'s> ProviderClock<'s> {
     pub(super) fn new(node: NodeId, name: &'s str) -> Self {
-        Self { node, name, asked: None, asked_at: Instant::now(), measured: 0 }
+        Self { node, name, asked: None, asked_at: Instant::now(), measured: 0, doubtful: None }
     }
 
-    /// Whether it is time to ask.
+    /// Whether it is time to ask. Nothing more can be read from the stream now.
     pub(super) fn is_due(&self) -> bool {
-        let interval = if self.measured < FIRST { FIRST_INTERVAL } else { INTERVAL };
+        let interval = if self.measured < FIRST || self.doubtful.is_some() { FIRST_INTERVAL } else { INTERVAL };
         self.asked.is_none() && self.asked_at.elapsed() >= interval
     }
 
@@ -55,14 +54,19 @@ impl<'s> ProviderClock<'s> {
     /// A sign of life came, written at `answered` by the provider's clock.
     pub(super) fn answers(&mut self, answered: PgTime) {
         let Some(asked) = self.asked.take() else { return };
-        self.measured = self.measured.saturating_add(1);
         let sample = Sample { asked, answered, received: PgTime::from_micros(session::now()) };
-        let Some(measured) = sample.skew() else { return };
+        let Some(new) = sample.skew() else { return };
+        self.measured = self.measured.saturating_add(1);
         let limit_ms = settings::maximum_clock_skew_ms();
-        let (known, notice) = skew::measured(process::own_database(), self.node, measured, i64::from(limit_ms) * 1000);
+        let limit_us = i64::from(limit_ms) * 1000;
+        let (estimate, notice) = skew::measured(process::own_database(), self.node, new, self.doubtful, limit_us);
+        self.doubtful = estimate.doubtful;
         match notice {
             Notice::Nothing => {}
-            Notice::Exceeded => log(Level::Warning, &self.exceeded(known, limit_ms)),
+            Notice::Exceeded => {
+                let known = estimate.known.unwrap_or(new);
+                log(Level::Warning, &self.exceeded(known, limit_ms));
+            }
             Notice::Within => log_line(format!("the clock of node \"{}\" and ours are together again", self.name)),
         }
     }

@@ -125,12 +125,27 @@ pub(super) fn define() {
         &RESTORE,
         GucContext::Userset,
     );
-    switch(
+    define_lock();
+    GucRegistry::define_int_guc(
+        c"spock.queue_retention",
+        c"How long rows of spock.queue are kept at least.",
+        c"After that they go when every subscriber has them.",
+        &QUEUE_RETENTION,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+}
+
+fn define_lock() {
+    GucRegistry::define_bool_guc(
         c"spock.ddl_lock",
         c"Statements that are replicated run on one node of the cluster at a time, after those of the others have arrived.",
         c"Holds where this node has subscriptions and subscribers. Every provider must be reachable.",
         &LOCK,
         GucContext::Userset,
+        GucFlags::default(),
     );
     GucRegistry::define_int_guc(
         c"spock.ddl_lock_timeout",
@@ -141,15 +156,5 @@ pub(super) fn define() {
         i32::MAX,
         GucContext::Userset,
         GucFlags::UNIT_MS,
-    );
-    GucRegistry::define_int_guc(
-        c"spock.queue_retention",
-        c"How long rows of spock.queue are kept at least.",
-        c"After that they go when every subscriber has them.",
-        &QUEUE_RETENTION,
-        0,
-        i32::MAX,
-        GucContext::Sighup,
-        GucFlags::UNIT_S,
     );
 }

@@ -2,7 +2,7 @@
 //! it outlives a worker. Lost with the server's memory; the next stream measures anew.
 
 use crate::pg::shmem::{self, SharedTable, shareable};
-use spock_core::skew::{self, Notice, Skew};
+use spock_core::skew::{self, Estimate, Notice, Skew};
 use spock_core::types::{NodeId, PgTime};
 
 /// Providers beyond `max_worker_processes`: those of dropped subscriptions stay until their place is needed.
@@ -47,24 +47,26 @@ impl Place {
     }
 }
 
-/// Notes a measurement of the clock of `remote`, and decides what is to be said about a limit in microseconds. Returns what is
-/// known now.
-pub fn measured(database: u32, remote: NodeId, new: Skew, limit_us: i64) -> (Skew, Notice) {
+/// Notes a measurement of the clock of `remote`, and decides what is to be said about a limit in microseconds. `doubtful`: the
+/// stream's last measurement, if it was not believed. Returns what is known now.
+pub fn measured(database: u32, remote: NodeId, new: Skew, doubtful: Option<Skew>, limit_us: i64) -> (Estimate, Notice) {
     let mut places = PLACES.write();
     let known = places.iter().position(|place| place.is(database, remote));
     // A free place, else the one that was not measured for longest: its subscription is gone.
     let oldest = || places.iter().enumerate().min_by_key(|(_, place)| (place.remote != 0, place.measured_at));
-    let Some(at) = known.or_else(|| oldest().map(|(at, _)| at)) else { return (new, Notice::Nothing) };
+    let before = Estimate { known: known.map(|at| places[at].skew()), doubtful };
+    let estimate = before.after(new);
+    let place = known.or_else(|| oldest().map(|(at, _)| at));
+    let Some((now_known, at)) = estimate.known.zip(place) else { return (estimate, Notice::Nothing) };
     let place = &mut places[at];
-    let better = skew::better(known.map(|_| place.skew()), new);
     let outside = known.is_some() && place.outside != 0;
-    let notice = skew::notice(better, limit_us, outside);
+    let notice = skew::notice(now_known, limit_us, outside);
     *place = Place {
         database,
         remote: remote.get(),
-        offset_us: better.offset_us,
-        uncertainty_us: better.uncertainty_us,
-        measured_at: better.measured_at.micros(),
+        offset_us: now_known.offset_us,
+        uncertainty_us: now_known.uncertainty_us,
+        measured_at: now_known.measured_at.micros(),
         outside: match notice {
             Notice::Exceeded => 1,
             Notice::Within => 0,
@@ -72,7 +74,7 @@ pub fn measured(database: u32, remote: NodeId, new: Skew, limit_us: i64) -> (Ske
         },
         unused: 0,
     };
-    (better, notice)
+    (estimate, notice)
 }
 
 /// What is known of the providers of a database.
