@@ -10,6 +10,7 @@ mod contract;
 mod counters;
 mod crash;
 mod ddl;
+mod deltas;
 mod diff;
 mod dump;
 mod errors;
