@@ -102,6 +102,10 @@ mod model {
         let kinds = [Kind::Count(4), Kind::Count(-3), Kind::Plain, Kind::Large];
         holds("sums", &Scope { rule, ..scope(2, 1, at_most(4), &kinds) });
         holds("sums", &Scope { rule, ..scope(3, 1, at_most(3), &kinds) });
+        let first_row = Some(Row { counter: i16::MAX - 5, ..FIRST });
+        holds("sums near the limit", &Scope { rule, first_row, ..scope(3, 1, at_most(4), &kinds[..2]) });
+        let kinds = [INSERT, Kind::Count(4), Kind::Plain];
+        holds("sums and INSERT", &Scope { rule, first_row: None, ..scope(3, 1, at_most(4), &kinds) });
         // What docs/limits.md says of them, and why the history is kept.
         let scope = Scope { rule, ..scope(2, 1, 4, &[INSERT, Kind::Count(4), Kind::Delete]) };
         fails("sums and DELETE", &scope, 3);

@@ -15,6 +15,14 @@ CREATE TABLE spock.tombstone (
 
 CREATE INDEX tombstone_relation_idx ON spock.tombstone (relation, key_hash);
 
+-- Versions of rows that a part of a transaction wrote, where the server cannot keep them (origin 0: this node).
+CREATE TABLE spock.row_version (
+    written_by xid8 PRIMARY KEY,
+    commit_ts timestamptz NOT NULL,
+    origin oid NOT NULL,
+    kept_since timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+
 -- Transactions that are put aside whole, and their messages in parts.
 CREATE TABLE spock.parked_transaction (
     parked_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

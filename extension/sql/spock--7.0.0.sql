@@ -196,6 +196,14 @@ CREATE TABLE spock.tombstone (
 
 CREATE INDEX tombstone_relation_idx ON spock.tombstone (relation, key_hash);
 
+-- Versions of rows that a part of a transaction wrote, where the server cannot keep them (origin 0: this node).
+CREATE TABLE spock.row_version (
+    written_by xid8 PRIMARY KEY,
+    commit_ts timestamptz NOT NULL,
+    origin oid NOT NULL,
+    kept_since timestamptz NOT NULL DEFAULT pg_catalog.now()
+);
+
 -- Transactions that are put aside whole, and their messages in parts.
 CREATE TABLE spock.parked_transaction (
     parked_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -777,6 +785,10 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT $3 OPERATOR(pg_catalog.
 
 CREATE FUNCTION spock.delta_apply(money, money, money) RETURNS money
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$ SELECT $3 OPERATOR(pg_catalog.+) ($2 OPERATOR(pg_catalog.-) $1) $$;
+
+-- Makes a column one that counts, or an ordinary one again. False: it is not changed, because it can be NULL or did not count.
+CREATE FUNCTION spock.delta_apply(rel regclass, att_name name, to_drop boolean DEFAULT false) RETURNS boolean
+AS 'MODULE_PATHNAME', 'spock_delta_apply' LANGUAGE c VOLATILE STRICT;
 
 -- Checksums over a table ------------------------------------------------------------------------------------------------
 

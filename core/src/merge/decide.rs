@@ -16,8 +16,8 @@ pub enum Counting {
     /// It has none.
     #[default]
     No,
-    /// It has, and only their values are kept. Equal on all nodes as long as INSERT, DELETE and overflow do not meet
-    /// concurrent updates of the key.
+    /// It has, and only their values are kept: the sum of all that was added since the key was removed, an INSERT adding its
+    /// value. Equal on all nodes as long as a removal does not meet concurrent additions of several nodes.
     Unlogged,
     /// It has, and changes are kept in a [`super::delta::History`] until they are stable. Equal on all nodes in every case.
     Logged,
@@ -98,8 +98,11 @@ pub enum Write {
 pub enum Counters {
     /// The value that came, as any other column.
     Take,
-    /// The local value plus (new - old) of the change, saturating.
+    /// The local value plus (new - old) of the change, around the limits of the type
+    /// ([`super::delta::Amount::plus_difference_around`]). The old value of an INSERT, and of an UPDATE under a new key, is 0.
     Add,
+    /// New - old of the change: what it was added to is still on its way, and will be added.
+    Difference,
     /// The local value.
     Keep,
     /// What the key's history says, once the change is in it.
@@ -154,13 +157,13 @@ fn write(known: &Known, change: Change, version: &Version, wins: bool) -> Decisi
         return absent(known, change);
     };
     let report = report_row(known, change, version, wins);
-    let (write, counters) = match (wins, known.counting, insert) {
-        (true, Counting::No, _) | (true, Counting::Unlogged, true) => (Write::Update, Counters::Take),
-        (true, Counting::Unlogged, false) => (Write::Update, Counters::Add),
-        (true, Counting::Logged, _) => (Write::Update, Counters::Fold),
-        (false, Counting::No, _) | (false, Counting::Unlogged, true) => (Write::Keep, Counters::Keep),
-        (false, Counting::Unlogged, false) => (Write::Count, Counters::Add),
-        (false, Counting::Logged, _) => (Write::Count, Counters::Fold),
+    let (write, counters) = match (wins, known.counting) {
+        (true, Counting::No) => (Write::Update, Counters::Take),
+        (true, Counting::Unlogged) => (Write::Update, Counters::Add),
+        (true, Counting::Logged) => (Write::Update, Counters::Fold),
+        (false, Counting::No) => (Write::Keep, Counters::Keep),
+        (false, Counting::Unlogged) => (Write::Count, Counters::Add),
+        (false, Counting::Logged) => (Write::Count, Counters::Fold),
     };
     Decision { write, counters, remember: false, log: logged, report }
 }
@@ -168,7 +171,12 @@ fn write(known: &Known, change: Change, version: &Version, wins: bool) -> Decisi
 /// There is no row, and no newer removal.
 fn absent(known: &Known, change: Change) -> Decision {
     let logged = known.counting == Counting::Logged;
-    let counters = if logged { Counters::Fold } else { Counters::Take };
+    let counters = match known.counting {
+        Counting::Logged => Counters::Fold,
+        // The row was never here, so its INSERT comes from another node, and later.
+        Counting::Unlogged if change != Change::Insert && known.removed().is_none() => Counters::Difference,
+        Counting::No | Counting::Unlogged => Counters::Take,
+    };
     let insert = Decision { write: Write::Insert, counters, log: logged, ..Decision::NOTHING };
     match change {
         Change::Update(Values::Superseded) => {
@@ -197,14 +205,15 @@ fn remove(known: &Known, change: Change, version: &Version, wins: bool) -> Decis
             Decision { write: Write::Delete, remember, report, ..Decision::NOTHING }
         }
         Some(_) => {
-            // The row outlives the removal, but what was counted before it does not.
-            let logged = known.counting == Counting::Logged;
+            // The row outlives the removal, but what was counted before it does not: not what is here, if there is a history, and
+            // in no case what comes later.
+            let (logged, counts) = (known.counting == Counting::Logged, known.counting != Counting::No);
             let (write, counters) = match logged {
                 true => (Write::Count, Counters::Fold),
                 false => (Write::Keep, Counters::Keep),
             };
             let report = Some((ConflictType::DeleteExists, Resolution::Skip));
-            Decision { write, counters, remember: remember && logged, log: false, report }
+            Decision { write, counters, remember: remember && counts, log: false, report }
         }
     }
 }
@@ -224,7 +233,7 @@ fn report_row(known: &Known, change: Change, version: &Version, wins: bool) -> O
 
 /// An UPDATE that changes the key: a DELETE of the old key and an upsert of the new one, both of the UPDATE's version. First
 /// the old key's decision, then the new one's; they do not depend on each other, so a later change of the old key that another
-/// node made keeps its row beside the new one, on every node. Counters are set under the new key, in a history too, not added to.
+/// node made keeps its row beside the new one, on every node. Counters are under the new key what an INSERT makes of them.
 /// A missing part may be taken from the row under the old key.
 pub fn decide_rekey(old: &Known, new: &Known, values: Values, version: &Version) -> (Decision, Decision) {
     let mut gone = decide(old, Change::Delete, version);
@@ -236,12 +245,9 @@ pub fn decide_rekey(old: &Known, new: &Known, values: Values, version: &Version)
         // The row under the old key has the missing part.
         there = decide(new, Change::Update(Values::Whole), version);
     }
-    // Under the new key it is a first value, not an addition.
-    if there.counters == Counters::Add {
-        there = match there.write {
-            Write::Count => Decision { write: Write::Keep, counters: Counters::Keep, ..there },
-            _ => Decision { counters: Counters::Take, ..there },
-        };
+    // Under the new key it is a first value, as that of an INSERT.
+    if there.counters == Counters::Difference {
+        there.counters = Counters::Take;
     }
     // That there is no row under the new key yet is as it should be; that there is none under the old one is the news.
     if there.report == Some((ConflictType::UpdateMissing, Resolution::ApplyRemote)) {

@@ -3,7 +3,7 @@
 //! `start` gets to a running stream (origin, connection, options), `receive` turns frames into messages and answers the
 //! provider, `transaction` applies one remote transaction, `relmap` knows what a remote relation is here, `partitions`
 //! which partition a row goes to, `rows` writes one row, `tables` knows which tables are being copied, `version` tells which
-//! version a row has, `clock` keeps commit times causal, `exception_log` writes down what was left out, `recover` reacts to
+//! version a row has, `deltas` what is added to columns that count, `clock` keeps commit times causal, `exception_log` writes down what was left out, `recover` reacts to
 //! errors.
 //!
 //! # Invariants
@@ -16,6 +16,7 @@
 
 mod change_log;
 mod clock;
+mod deltas;
 pub mod discard;
 mod exception_log;
 mod partitions;

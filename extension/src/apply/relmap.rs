@@ -6,6 +6,7 @@
 //! 2. A table is opened and locked once in each transaction, and closed before the transaction ends.
 //! 3. Columns that the provider sends must exist here; columns that only we have get their default.
 
+use super::deltas::DeltaColumns;
 use super::partitions::Partitions;
 use crate::counters::Counts;
 use crate::error::Report;
@@ -118,6 +119,8 @@ pub struct Mapping {
     pub columns: Vec<MappedColumn>,
     /// Finds rows; `None`: all columns are compared.
     pub key: Option<Rc<KeyIndex>>,
+    /// Columns that count.
+    pub deltas: DeltaColumns,
     /// For searches without an index.
     pub equality: Vec<ColumnEquality>,
     /// Local columns that values are sent for.
@@ -419,13 +422,20 @@ impl Mapping {
             .map(|column| column.number)
             .collect();
         let memory = OwnedContext::new(c"spock relation mapping");
-        let key = table.key_index().map(Rc::new);
+        let deltas = DeltaColumns::of(table, &local, &columns, &memory)?;
+        let mut key = table.key_index();
+        if key.as_ref().is_some_and(|key| key.columns.iter().any(|number| deltas.contains(*number))) {
+            // A replica identity that is there to have old values in WAL: what counts does not tell rows apart.
+            key = table.primary_key_index();
+        }
+        let key = key.map(Rc::new);
         let equality = if key.is_none() { equality(&local, &columns, remote, &memory) } else { Vec::new() };
         Ok(Self {
             validity,
             table: table.id(),
             columns,
             key,
+            deltas,
             equality,
             present: vec![false; table.width()],
             written,

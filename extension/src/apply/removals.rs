@@ -8,6 +8,7 @@
 use super::version::Versions;
 use crate::catalog::tombstones as catalog;
 use crate::error::Report;
+use crate::pg::dead_rows::Ends;
 use crate::pg::deletes::{self, Removed};
 use crate::pg::heap::Target;
 use crate::worker::tombstones::{self, Marked};
@@ -34,13 +35,18 @@ impl Removals {
     }
 
     /// The newest removal of the key of `target.remote` that is remembered. Clears `target.local` when it looks.
-    pub fn newest(&mut self, target: &mut Target, versions: &mut Versions) -> Result<Option<Version>, Report> {
+    pub fn newest(
+        &mut self,
+        target: &mut Target,
+        versions: &mut Versions,
+        ends: Ends,
+    ) -> Result<Option<Version>, Report> {
         let table = target.table().id().get();
         let marked = self.marked(table);
         if !marked.removed {
             return Ok(None);
         }
-        let mut removers = target.removers();
+        let mut removers = target.removers(ends);
         if marked.written {
             removers.extend(catalog::removers(table, target.key_hash())?);
         }

@@ -13,6 +13,7 @@ use super::version::{LocalVersion, Versions};
 use crate::conflict::Conflict;
 use crate::counters::Counts;
 use crate::error::Report;
+use crate::pg::dead_rows::Ends;
 use crate::pg::error_context::Place;
 use crate::pg::heap::{Inserted, Target, Written};
 use crate::pg::search::Found;
@@ -22,6 +23,7 @@ use pgrx::PgSqlErrorCode;
 use spock_core::merge::{Change, ConflictType, Known, Resolution, Values, Write, decide};
 use spock_core::wire::row::{Datum, Tuple};
 
+mod delta;
 mod rekey;
 
 /// How often an insert that a unique index objected to is tried again without an error, when the row that objected is
@@ -49,6 +51,7 @@ impl Row<'_> {
     pub fn insert(&mut self, versions: &mut Versions, new: &Tuple<'_>) -> Result<Option<Conflict>, Report> {
         self.target.next_row();
         self.read(new, true)?;
+        self.mapping.deltas.read_first(&self.target.remote);
         // Triggers must not see the insert of a row that exists.
         let probe = self.target.inserts_fire_before();
         self.store(versions, ConflictType::InsertExists, probe)
@@ -62,6 +65,7 @@ impl Row<'_> {
         new: &Tuple<'_>,
     ) -> Result<Option<Conflict>, Report> {
         self.target.next_row();
+        self.mapping.deltas.forget();
         if old.is_none() && self.mapping.key.is_none() {
             return Err(self.no_identity("UPDATE"));
         }
@@ -70,6 +74,9 @@ impl Row<'_> {
             && let Some(done) = self.rekey(versions, old, new)?
         {
             return Ok(done);
+        }
+        if moved.is_none() {
+            self.read_deltas(old, new)?;
         }
         self.read(old.unwrap_or(new), false)?;
         loop {
@@ -81,7 +88,7 @@ impl Row<'_> {
             if found == Found::Missing {
                 return self.update_missing(versions, new);
             }
-            if let Some(done) = self.resolve_update(versions, ConflictType::UpdateOriginDiffers) {
+            if let Some(done) = self.resolve_update(versions, ConflictType::UpdateOriginDiffers)? {
                 if moved.is_some() {
                     self.removals.deleted(self.target);
                 }
@@ -101,8 +108,9 @@ impl Row<'_> {
             if self.find() == Found::Missing {
                 return self.delete_missing(versions);
             }
-            let local = versions.of(&self.target.local);
+            let local = self.local_version(versions)?;
             if !versions.remote_wins(local) {
+                self.outlived()?;
                 return Ok(Some(Conflict {
                     kind: ConflictType::DeleteExists,
                     outcome: Resolution::Skip,
@@ -134,7 +142,8 @@ impl Row<'_> {
     /// What is known of the key in `remote`, which has no row here.
     fn known(&mut self, versions: &mut Versions) -> Result<Known, Report> {
         // Without a key there is nothing that could have been removed: rows are told apart by all they hold.
-        let tombstone = if self.mapping.key.is_some() { self.removals.newest(self.target, versions)? } else { None };
+        let tombstone =
+            if self.mapping.key.is_some() { self.removals.newest(self.target, versions, Ends::Any)? } else { None };
         Ok(Known { tombstone, ..Known::default() })
     }
 
@@ -152,6 +161,7 @@ impl Row<'_> {
             return Ok(Some(Conflict::without_local(ConflictType::UpdateMissing, Resolution::Skip)));
         }
         self.read(new, true)?;
+        self.first_difference(versions)?;
         let probe = self.target.inserts_fire_before();
         let stored = self.store(versions, ConflictType::UpdateOriginDiffers, probe)?;
         Ok(stored.or(Some(Conflict::without_local(ConflictType::UpdateMissing, Resolution::ApplyRemote))))
@@ -178,7 +188,7 @@ impl Row<'_> {
         loop {
             let epoch = self.removals.epoch();
             if look && (self.find() == Found::Row || self.met_elsewhere(kind)) {
-                match self.resolve_update(versions, kind) {
+                match self.resolve_update(versions, kind)? {
                     Some(done) => return Ok(done),
                     None => continue,
                 }
@@ -209,32 +219,44 @@ impl Row<'_> {
 
     /// Whether an INSERT whose key is free meets a row in another unique index, if that is asked for.
     fn met_elsewhere(&mut self, kind: ConflictType) -> bool {
-        kind == ConflictType::InsertExists
+        let met = kind == ConflictType::InsertExists
             && settings::check_all_unique_indexes()
-            && self.target.find_by_other_unique() == Found::Row
+            && self.target.find_by_other_unique() == Found::Row;
+        if met {
+            // A row of another key: nothing is added to it.
+            self.mapping.deltas.forget();
+        }
+        met
     }
 
     /// `local` holds the row that is here, `remote` the row that came. Outer `None`: the row changed meanwhile.
     #[allow(clippy::option_option, reason = "try again, done without a conflict, done with one")]
-    fn resolve_update(&mut self, versions: &mut Versions, kind: ConflictType) -> Option<Option<Conflict>> {
-        let local = versions.of(&self.target.local);
+    fn resolve_update(
+        &mut self,
+        versions: &mut Versions,
+        kind: ConflictType,
+    ) -> Result<Option<Option<Conflict>>, Report> {
+        let local = self.local_version(versions)?;
         if !versions.remote_wins(local) {
-            return Some(Some(Conflict { kind, outcome: Resolution::KeepLocal, local: Some(local) }));
+            if self.mapping.deltas.adds() {
+                return Ok(self.count_only(versions, kind)?.map(Some));
+            }
+            return Ok(Some(Some(Conflict { kind, outcome: Resolution::KeepLocal, local: Some(local) })));
         }
-        self.merge();
+        self.merge()?;
         if self.target.update() == Written::Changed {
-            return None;
+            return Ok(None);
         }
         let conflict = match kind {
             // The provider believed that there was no such row.
             ConflictType::InsertExists => !matches!(local, LocalVersion::OwnTransaction),
             _ => versions.other_origin(local),
         };
-        Some(conflict.then_some(Conflict { kind, outcome: Resolution::ApplyRemote, local: Some(local) }))
+        Ok(Some(conflict.then_some(Conflict { kind, outcome: Resolution::ApplyRemote, local: Some(local) })))
     }
 
-    /// The row to write: what is here, with every value that came in its place.
-    fn merge(&mut self) {
+    /// The row to write: what is here, with every value that came in its place, and sums of what counts.
+    fn merge(&mut self) -> Result<(), Report> {
         let Target { merged, local, remote, .. } = &mut *self.target;
         merged.start_from(local);
         for number in self.mapping.columns.iter().filter_map(|column| column.number) {
@@ -242,7 +264,9 @@ impl Row<'_> {
                 merged.set(number, remote.get(number));
             }
         }
+        self.mapping.deltas.add(merged, local, self.remote)?;
         merged.finish();
+        Ok(())
     }
 
     fn find(&mut self) -> Found {

@@ -4,8 +4,12 @@
 //! 1. The origin of a version is the node that wrote it, never the node that forwarded or merges it.
 //! 2. The commit data of a transaction is looked up once for each run of rows that it wrote.
 
+use crate::catalog::deltas;
 use crate::catalog::topology::Node;
+use crate::error::Report;
+use crate::pg::horizon::{FullXid, full_id};
 use crate::pg::origin::commit_data;
+use crate::pg::server::features;
 use crate::pg::session::is_current;
 use crate::pg::tuple::Slot;
 use spock_core::merge::{self, Tiebreaker, Version, Winner};
@@ -37,6 +41,8 @@ pub struct Versions {
     remote: Version,
     /// The transaction asked for last.
     last: Option<(u32, LocalVersion)>,
+    /// Parts of the open transaction, and the versions that their rows keep.
+    parts: Vec<(u32, LocalVersion)>,
 }
 
 impl Versions {
@@ -45,7 +51,7 @@ impl Versions {
     pub fn new(local: &Node, nodes: &[Node], provider: NodeId) -> Self {
         let tiebreakers = nodes.iter().map(|node| (node.id, node.tiebreaker)).collect();
         let remote = Version { time: None, tiebreaker: Tiebreaker::of_node(provider), origin: provider };
-        Self { local: local.id, tiebreakers, remote, last: None }
+        Self { local: local.id, tiebreakers, remote, last: None, parts: Vec::new() }
     }
 
     /// Whether the catalog was asked about `node` already.
@@ -67,6 +73,36 @@ impl Versions {
     pub fn begin(&mut self, time: PgTime, origin: NodeId) {
         self.remote = self.version(Some(time), origin);
         self.last = None;
+        self.parts.clear();
+    }
+
+    /// Rows that the part `xid` of the open transaction writes keep `version`.
+    pub fn keeps(&mut self, xid: FullXid, version: LocalVersion) {
+        // The part's number in a row.
+        self.parts.push((xid.0 as u32, version));
+    }
+
+    /// Version of the row in `slot`, of a table with columns that count: where the server cannot keep versions of parts, they are in a
+    /// table of ours.
+    pub fn of_counted(&mut self, slot: &Slot) -> Result<LocalVersion, Report> {
+        let version = self.of(slot);
+        let LocalVersion::Known { xid, .. } = version else { return Ok(version) };
+        if features().subtransaction_commit_ts || self.parts.iter().any(|(part, _)| *part == xid) {
+            return Ok(version);
+        }
+        Ok(match deltas::version_of(full_id(xid))? {
+            Some((time, origin)) => LocalVersion::Known { xid, time, origin: self.node_of(origin) },
+            None => version,
+        })
+    }
+
+    fn node_of(&self, origin: u16) -> NodeId {
+        NodeId::new(u32::from(origin)).unwrap_or(self.local)
+    }
+
+    /// What commit data of this node has as the origin of a version.
+    pub fn origin_of(&self, node: NodeId) -> u16 {
+        if node == self.local { 0 } else { node.wire() }
     }
 
     /// Version of the row in `slot`, which was read from a table.
@@ -86,15 +122,15 @@ impl Versions {
         {
             return version;
         }
-        let version = if is_current(xid) {
+        let version = if let Some((_, version)) = self.parts.iter().find(|(part, _)| *part == xid) {
+            *version
+        } else if is_current(xid) {
             LocalVersion::OwnTransaction
         } else {
             match commit_data(xid) {
-                Some((time, origin)) => LocalVersion::Known {
-                    xid,
-                    time: PgTime::from_micros(time),
-                    origin: NodeId::new(u32::from(origin)).unwrap_or(self.local),
-                },
+                Some((time, origin)) => {
+                    LocalVersion::Known { xid, time: PgTime::from_micros(time), origin: self.node_of(origin) }
+                }
                 None => LocalVersion::Unknown,
             }
         };
@@ -112,7 +148,8 @@ impl Versions {
         self.remote
     }
 
-    fn ranked(&self, local: LocalVersion) -> Version {
+    /// It as one of the core's.
+    pub fn ranked(&self, local: LocalVersion) -> Version {
         match local {
             LocalVersion::OwnTransaction => self.remote,
             LocalVersion::Unknown => self.version(None, self.local),

@@ -4,6 +4,7 @@
 //! 1. A function here needs an open transaction; it takes its own snapshot and its own rights ([`query`]).
 //! 2. Column numbers and names are those of the C edition: the tables of an existing database are read as they are.
 
+pub mod deltas;
 pub mod dependency;
 pub mod dsn;
 pub mod exceptions;

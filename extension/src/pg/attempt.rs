@@ -67,6 +67,8 @@ pub fn attempt_nested<R>(work: impl FnOnce() -> R) -> Result<R, Caught> {
         pg_sys::BeginInternalSubTransaction(core::ptr::null());
         pg_sys::CurrentMemoryContext = context;
     }
+    // SAFETY: reads the state of this backend.
+    let level = unsafe { pg_sys::GetCurrentTransactionNestLevel() };
     PgTryBuilder::new(AssertUnwindSafe(move || {
         let value = work();
         // SAFETY: the subtransaction begun above is the innermost one: scopes nest.
@@ -82,8 +84,11 @@ pub fn attempt_nested<R>(work: impl FnOnce() -> R) -> Result<R, Caught> {
         unsafe { pg_sys::CurrentMemoryContext = context }
         let caught = Caught::from_server(&error);
         flush(&error);
-        // SAFETY: rolls back exactly the subtransaction begun above.
+        // SAFETY: rolls back the subtransaction begun above, and before it what the error has left open inside.
         unsafe {
+            while pg_sys::GetCurrentTransactionNestLevel() > level {
+                pg_sys::RollbackAndReleaseCurrentSubTransaction();
+            }
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
             pg_sys::CurrentMemoryContext = context;
             pg_sys::CurrentResourceOwner = owner;

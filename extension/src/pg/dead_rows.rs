@@ -10,11 +10,19 @@ use super::relation::Table;
 use super::tuple::Slot;
 use pgrx::pg_sys;
 
+/// Which ends of rows are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// All of them, UPDATEs that kept the key among them: where there is no row, these are older than what removed it for good.
+    Any,
+    /// By DELETE: where there is a row, its earlier states are no removals.
+    Deletes,
+}
+
 impl Target {
     /// The transactions that removed a row with the key of `remote`, by DELETE or by giving it another key, as far as vacuum
-    /// has left the rows. An UPDATE that kept the key counts, too: it is older than what removed the row for good. Clears
-    /// `local`. Empty without a key index.
-    pub fn removers(&mut self) -> Vec<u32> {
+    /// has left the rows. Clears `local`. Empty without a key index.
+    pub fn removers(&mut self, ends: Ends) -> Vec<u32> {
         let mut removers = Vec::new();
         if self.key_scan().is_none() {
             return removers;
@@ -33,7 +41,7 @@ impl Target {
             let forward = pg_sys::ScanDirection::ForwardScanDirection;
             while pg_sys::index_getnext_slot(scan, forward, self.local.raw()) {
                 pgrx::check_for_interrupts!();
-                if let Some(xid) = remover(&self.local)
+                if let Some(xid) = remover(&self.local, ends)
                     && removers.last() != Some(&xid)
                 {
                     removers.push(xid);
@@ -46,14 +54,17 @@ impl Target {
     }
 }
 
+/// `MovedPartitionsOffsetNumber` of the server: an UPDATE has moved the row to another partition, as DELETE and INSERT.
+const MOVED_TO_A_PARTITION: u16 = 0xfffd;
+
 /// The transaction that ended the row in `slot`. `None`: the row lives, or never did.
 ///
 /// # Safety
 /// The slot was filled from a table just now, and holds its page.
-unsafe fn remover(slot: &Slot) -> Option<u32> {
+unsafe fn remover(slot: &Slot, ends: Ends) -> Option<u32> {
     // SAFETY: a slot of a heap table that is not empty holds a pin on the page of its row; nothing between locking and
     // unlocking can raise, and the answers about transactions are asked for afterwards.
-    let (xmin, xmax, infomask) = unsafe {
+    let (xmin, xmax, infomask, goes_on) = unsafe {
         let slot = slot.raw();
         if (*slot).tts_ops != &raw const pg_sys::TTSOpsBufferHeapTuple {
             return None;
@@ -73,10 +84,16 @@ unsafe fn remover(slot: &Slot) -> Option<u32> {
         } else {
             (*header).t_choice.t_heap.t_xmax
         };
+        // An UPDATE leads to the row's next state, in whatever partition but this one.
+        let (own, next) = ((*tuple).t_self, (*header).t_ctid);
+        let place = |at: pg_sys::ItemPointerData| (at.ip_blkid.bi_hi, at.ip_blkid.bi_lo, at.ip_posid);
         pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
-        (xmin, xmax, infomask)
+        (xmin, xmax, infomask, place(own) != place(next) && next.ip_posid != MOVED_TO_A_PARTITION)
     };
     if infomask & (pg_sys::HEAP_XMAX_INVALID | pg_sys::HEAP_XMAX_LOCK_ONLY) != 0 {
+        return None;
+    }
+    if goes_on && ends == Ends::Deletes {
         return None;
     }
     let frozen = infomask & pg_sys::HEAP_XMIN_FROZEN == pg_sys::HEAP_XMIN_FROZEN;

@@ -20,7 +20,7 @@ pub struct FullXid(pub u64);
 
 impl FullXid {
     /// The full id of `xid`, which is not in the future.
-    fn of(xid: pg_sys::TransactionId) -> Self {
+    pub(super) fn of(xid: pg_sys::TransactionId) -> Self {
         let next = next_xid().0;
         let behind = (next as u32).wrapping_sub(xid.into_inner());
         Self(next - u64::from(behind))
@@ -29,6 +29,11 @@ impl FullXid {
     fn short(self) -> pg_sys::TransactionId {
         pg_sys::TransactionId::from_inner(self.0 as u32)
     }
+}
+
+/// The full id of a transaction of which there is a trace, so that it is not in the future.
+pub fn full_id(xid: u32) -> FullXid {
+    FullXid::of(pg_sys::TransactionId::from_inner(xid))
 }
 
 /// The id that the next transaction gets.

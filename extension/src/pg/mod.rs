@@ -36,6 +36,7 @@ pub mod memory;
 pub mod message;
 pub mod origin;
 pub mod parse_tree;
+pub mod part;
 pub mod partition;
 pub mod platform;
 pub mod predicate;

@@ -28,6 +28,11 @@ impl TableId {
 pub struct ColumnNumber(pub(super) i16);
 
 impl ColumnNumber {
+    /// The number.
+    pub fn get(self) -> i16 {
+        self.0
+    }
+
     /// Position in arrays of values, from 0.
     pub fn index(self) -> usize {
         usize::try_from(self.0).unwrap_or(1) - 1
@@ -248,6 +253,20 @@ impl Table {
             let identity = pg_sys::RelationGetReplicaIndex(self.raw());
             if identity != pg_sys::InvalidOid { identity } else { self.primary_key() }
         };
+        self.read_index(oid)
+    }
+
+    /// The primary key, whatever the replica identity is.
+    pub fn primary_key_index(&self) -> Option<KeyIndex> {
+        // SAFETY: an open relation; loads the index list, which fills what is read next.
+        let oid = unsafe {
+            pg_sys::RelationGetReplicaIndex(self.raw());
+            self.primary_key()
+        };
+        self.read_index(oid)
+    }
+
+    fn read_index(&self, oid: pg_sys::Oid) -> Option<KeyIndex> {
         if oid == pg_sys::InvalidOid {
             return None;
         }

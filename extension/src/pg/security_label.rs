@@ -1,5 +1,5 @@
-//! The provider `spock` of security labels. Labels have no effect: they are there so that a dump of a database with labels
-//! of the C edition 5.0 restores.
+//! The provider `spock` of security labels, of columns only. The label `spock.delta_apply` says that a column counts
+//! (`catalog::deltas`). Others have no effect: a dump of a database with labels of the C edition 5.0 restores.
 
 use core::ffi::c_char;
 use pgrx::{PgSqlErrorCode, pg_guard, pg_sys};
@@ -24,4 +24,6 @@ unsafe extern "C-unwind" fn check(object: *const pg_sys::ObjectAddress, _label: 
         )
         .raise();
     }
+    // SAFETY: queues an invalidation message of the current transaction: whoever has the table prepared looks at it again.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid((*object).objectId) }
 }

@@ -98,6 +98,18 @@ fn subtransaction_setter() -> Option<SubtransactionCommitTs> {
     })
 }
 
+/// Gives a subtransaction of the open transaction a commit time (microseconds since 2000) and origin of its own. False: this server
+/// cannot do that.
+///
+/// # Safety
+/// `xid` is a subtransaction that has not been rolled back.
+pub(super) unsafe fn set_subtransaction_version(xid: pg_sys::TransactionId, time: i64, origin: u16) -> bool {
+    let Some(set) = subtransaction_setter() else { return false };
+    // SAFETY: a function of the server, called through a boundary because it may raise; nothing here has a destructor.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| set(xid, time, origin)) }
+    true
+}
+
 /// Tells the commit that follows at which time the remote transaction committed, so that the commit clock moves past it.
 /// Returns whether the server has the clock; without it nothing happens. The server resets it at the next transaction.
 pub fn set_remote_stop_timestamp(time: PgTime) -> bool {

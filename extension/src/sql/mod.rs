@@ -8,6 +8,7 @@
 
 mod capabilities;
 mod compare;
+mod delta;
 pub mod dropped;
 mod failover;
 mod former;
@@ -104,6 +105,7 @@ crate::sql_functions! {
     spock_repair_mode => marker::set_repair_mode,
     spock_adopt_progress => former::adopt_progress,
     spock_xact_commit_timestamp_origin => former::commit_timestamp_origin,
+    spock_delta_apply => delta::delta_apply,
     delta_apply_int2 => former::delta_int2,
     delta_apply_int4 => former::delta_int4,
     delta_apply_int8 => former::delta_int8,

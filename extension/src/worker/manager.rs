@@ -11,7 +11,7 @@
 //! 4. Nothing is read before the extension's objects are of the library's version ([`updater`]).
 //! 5. Without extension or local node nothing of this database runs: workers are ended and the manager leaves.
 
-use crate::catalog::{resolutions, topology};
+use crate::catalog::{deltas, resolutions, topology};
 use crate::error::Report;
 use crate::pg::attempt::attempt;
 use crate::pg::latch;
@@ -190,12 +190,13 @@ fn pass_over_sequences() -> Duration {
     }
 }
 
-/// Deletes the history of conflicts beyond `spock.resolutions_retention_days`.
+/// Deletes the history of conflicts beyond `spock.resolutions_retention_days`, and versions of rows that nobody compares any more.
 fn clean_up() {
     let days = settings::resolutions_retention_days().cast_signed();
     let deleted = attempt(|| {
         let txn = Txn::begin();
         let deleted = resolutions::delete_older_than(days)?;
+        deltas::forget_versions(settings::tombstone_retention_s())?;
         txn.commit();
         Ok::<_, Report>(deleted)
     });

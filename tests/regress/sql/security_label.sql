@@ -1,4 +1,4 @@
--- Security labels of provider spock: on columns, without effect, so that dumps of older databases restore.
+-- Security labels of provider spock: on columns only, any text, so that dumps of older databases restore.
 \pset format unaligned
 \set VERBOSITY sqlstate
 create extension spock;

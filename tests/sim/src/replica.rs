@@ -225,8 +225,7 @@ impl Replica {
                     let (gone, there) = decide_rekey(&old, &new, values, &txn.mark.version);
                     let moved = self.table.rows.get(&from).map(|held| held.row);
                     self.act(from, &arriving(Change::Delete, Row::default(), 0), gone, rule);
-                    let there_is =
-                        Arriving { rekeyed: true, moved, ..arriving(Change::Update(values), row, row.counter) };
+                    let there_is = Arriving { rekeyed: true, moved, ..arriving(Change::Update(values), row, 0) };
                     self.act(to, &there_is, there, rule);
                     reports.extend(gone.report.into_iter().chain(there.report));
                 }
@@ -348,8 +347,9 @@ impl Replica {
             Counters::Take => arriving.row.counter,
             Counters::Keep => local.unwrap_or(arriving.row.counter),
             Counters::Add => local.map_or(arriving.row.counter, |local| {
-                local.plus_difference(&arriving.old_counter, &arriving.row.counter)
+                local.plus_difference_around(&arriving.old_counter, &arriving.row.counter).0
             }),
+            Counters::Difference => 0.plus_difference_around(&arriving.old_counter, &arriving.row.counter).0,
             Counters::Fold => {
                 let folded = self.table.histories.get(&key).and_then(|history| history.value(known.removed()));
                 folded.or(local).unwrap_or(arriving.row.counter)

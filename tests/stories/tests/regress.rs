@@ -30,6 +30,7 @@ macro_rules! scripts {
 scripts! {
     connection_options
     ddl
+    delta
     dependency
     digest
     failover

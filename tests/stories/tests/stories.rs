@@ -11,6 +11,8 @@ mod counters;
 mod crash;
 mod ddl;
 mod ddl_lock;
+
+mod deltas;
 mod diff;
 mod dump;
 mod errors;

@@ -119,8 +119,10 @@ fn counters_without_a_history() {
     let cases = [
         ("newer UPDATE adds", known(Some(4), None), WHOLE, Write::Update, Counters::Add),
         ("older UPDATE adds as well", known(Some(6), None), WHOLE, Write::Count, Counters::Add),
-        ("newer INSERT sets", known(Some(4), None), Change::Insert, Write::Update, Counters::Take),
-        ("older INSERT does nothing", known(Some(6), None), Change::Insert, Write::Keep, Counters::Keep),
+        ("newer INSERT adds", known(Some(4), None), Change::Insert, Write::Update, Counters::Add),
+        ("older INSERT adds as well", known(Some(6), None), Change::Insert, Write::Count, Counters::Add),
+        ("INSERT of a new row sets", known(None, None), Change::Insert, Write::Insert, Counters::Take),
+        ("UPDATE before INSERT", known(None, None), WHOLE, Write::Insert, Counters::Difference),
         ("UPDATE before DELETE", known(None, Some(6)), WHOLE, Write::Keep, Counters::Keep),
         ("UPDATE after DELETE sets", known(None, Some(4)), WHOLE, Write::Insert, Counters::Take),
     ];
@@ -128,10 +130,24 @@ fn counters_without_a_history() {
         let got = decide(&known, change, &at(5));
         assert_eq!((got.write, got.counters, got.log, got.remember), (write, counters, false, false), "{name}");
     }
+    let late = decide(&known(Some(6), None), Change::Delete, &at(5));
+    assert_eq!((late.write, late.remember), (Write::Keep, true), "what is older than a DELETE counts no more");
+    let before = decide(&known(Some(7), Some(6)), WHOLE, &at(5));
+    assert_eq!(
+        (before.write, before.counters),
+        (Write::Keep, Counters::Keep),
+        "not even onto a row that outlives the DELETE"
+    );
     let (_, there) = decide_rekey(&known(Some(4), None), &known(Some(4), None), Values::Whole, &at(5));
-    assert_eq!((there.write, there.counters), (Write::Update, Counters::Take), "a changed key sets");
+    assert_eq!(
+        (there.write, there.counters),
+        (Write::Update, Counters::Add),
+        "a changed key adds to one that is there"
+    );
+    let (_, there) = decide_rekey(&known(Some(4), None), &known(None, None), Values::Whole, &at(5));
+    assert_eq!((there.write, there.counters), (Write::Insert, Counters::Take), "and sets a new one");
     let (_, there) = decide_rekey(&known(Some(4), None), &known(Some(6), None), Values::Whole, &at(5));
-    assert_eq!((there.write, there.counters), (Write::Keep, Counters::Keep), "an older changed key does not add");
+    assert_eq!((there.write, there.counters), (Write::Count, Counters::Add), "also when it is older");
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl Row<'_> {
         };
         self.read(old, false)?;
         let moves = self.find() == Found::Row && {
-            let local = versions.of(&self.target.local);
+            let local = self.local_version(versions)?;
             versions.remote_wins(local)
         };
         if !taken && moves {
@@ -50,6 +50,7 @@ impl Row<'_> {
         let gone = self.leave(versions)?;
         crate::pg::heap::next_command();
         self.read(new, true)?;
+        self.mapping.deltas.read_first(&self.target.remote);
         let probe = self.target.inserts_fire_before() || taken;
         let stored = self.store(versions, ConflictType::UpdateOriginDiffers, probe)?;
         if stored.is_none() {
@@ -67,9 +68,10 @@ impl Row<'_> {
                 self.delete_missing(versions)?;
                 return Ok(Some(Conflict::without_local(ConflictType::UpdateMissing, Resolution::ApplyRemote)));
             }
-            let local = versions.of(&self.target.local);
+            let local = self.local_version(versions)?;
             let kind = ConflictType::UpdateOriginDiffers;
             if !versions.remote_wins(local) {
+                self.outlived()?;
                 return Ok(Some(Conflict { kind, outcome: Resolution::KeepLocal, local: Some(local) }));
             }
             if self.target.delete() == Written::Done {
