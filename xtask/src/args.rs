@@ -129,6 +129,8 @@ pub enum Command {
 
     /// Simulate a mesh that runs the core's rules, from a seed; a failure names the seed that replays it
     Sim(command::sim::SimArgs),
+    /// Write the generated chapters of the user manual, and make HTML of it
+    Manual(command::manual::ManualArgs),
     /// Check the rules that no linter knows
     Tidy(command::tidy::TidyArgs),
     /// Run what CI runs, from ci/matrix.toml

@@ -25,6 +25,7 @@ mod exit;
 mod extension;
 mod files;
 mod major;
+mod manual;
 mod matrix;
 mod obtain;
 mod package;
@@ -80,6 +81,7 @@ fn run(cli: Cli, say: Say) -> Result<()> {
         Command::Package(args) => args.run(&cx),
 
         Command::Sim(args) => args.run(&cx),
+        Command::Manual(args) => args.run(&cx),
         Command::Tidy(args) => args.run(&cx),
         Command::Ci(args) => args.run(&cx),
         Command::Doctor(args) => args.run(&cx),

@@ -26,6 +26,8 @@ pub enum Suite {
     Regress,
     /// Scenarios on clusters of real servers.
     Stories,
+    /// The command blocks of the user manual.
+    Manual,
     /// PostgreSQL's own regression, isolation, subscription, recovery and decoding suites on the built server.
     Server,
     /// Packages, installed in clean roots.
@@ -50,6 +52,7 @@ pub fn on_server(cx: &Cx, suite: Suite, major: Major, args: &ServerArgs, filter:
         Suite::Package => package_suite::run(cx, major, args, false),
         Suite::Regress => on_prefix(cx, "regress", major, args, filter, "regress"),
         Suite::Stories => on_prefix(cx, "stories", major, args, filter, "stories"),
+        Suite::Manual => on_prefix(cx, "manual", major, args, filter, "manual"),
     }
 }
 

@@ -3,7 +3,7 @@
 //! From the bottom up: [`prefix`] knows an installation and which account may run it, [`process`] starts and ends
 //! children, [`node`] is one server with its data directory, [`cluster`] is several in one temporary directory,
 //! [`topology`] says `spock.*` to them, [`mesh`] turns that into the verbs of a story, [`demo`] into a show, [`bench`] into a
-//! comparison, [`chaos`] into a trial by faults.
+//! comparison, [`chaos`] into a trial by faults, [`manual`] plays the user manual.
 //!
 //! **Invariants.** Every server runs as an unprivileged account, listens on a socket in a directory of its own (and on
 //! loopback when asked to), and dies with the process that started it. Every wait goes through [`wait::wait_until`] and
@@ -19,6 +19,7 @@ pub mod demo;
 pub mod error;
 pub mod former;
 pub mod log;
+pub mod manual;
 pub mod mesh;
 pub mod node;
 pub mod pgbench;

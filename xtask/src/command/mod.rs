@@ -8,6 +8,7 @@ pub mod demo;
 pub mod doctor;
 pub mod extension;
 pub mod fetch;
+pub mod manual;
 pub mod package;
 pub mod patch;
 pub mod server;

@@ -16,7 +16,7 @@ pub struct TestArgs {
     pg: Majors,
     #[command(flatten)]
     server: ServerArgs,
-    /// Which suites: unit, regress, stories, server, package (default: without the last two)
+    /// Which suites: unit, regress, stories, manual, server, package (default: without the last three)
     #[arg(long, value_name = "SUITES", value_delimiter = ',')]
     suite: Vec<Suite>,
     /// Only stories whose name contains one of these words

@@ -57,6 +57,7 @@ pub fn findings(root: &Path) -> Result<Vec<Finding>> {
     found.extend(repository::fault_points(&texts));
     found.extend(repository::patches(root, &texts)?);
     found.extend(repository::generated(root)?);
+    found.extend(repository::links(root, &texts));
     found.sort();
     found.dedup();
     Ok(found)

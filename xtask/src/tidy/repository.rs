@@ -12,7 +12,7 @@ use crate::major::Major;
 use crate::matrix::Matrix;
 use crate::patchset::{PatchSet, patched_files};
 use crate::pins::Pins;
-use crate::workflow;
+use crate::{manual, workflow};
 
 type Texts = [(String, String)];
 
@@ -123,7 +123,17 @@ pub fn generated(root: &Path) -> Result<Vec<Finding>> {
     let fresh = workflow::files(&Matrix::load(root)?);
     let stale = fresh.iter().filter(|(path, text)| fs::read_to_string(root.join(path)).ok().as_ref() != Some(text));
     let rule = "is not what ci/matrix.toml says: run cargo xtask ci --workflow";
-    Ok(stale.map(|(path, _)| finding(path, 0, rule)).collect())
+    let mut found: Vec<Finding> = stale.map(|(path, _)| finding(path, 0, rule)).collect();
+    let chapters = manual::chapters(root)?;
+    let stale = chapters.iter().filter(|(path, text)| fs::read_to_string(root.join(path)).ok().as_ref() != Some(text));
+    found.extend(stale.map(|(path, _)| finding(path, 0, "is not what code and contract say: run cargo xtask manual")));
+    Ok(found)
+}
+
+/// Links lead somewhere, and commands that are written down can be typed.
+pub fn links(root: &Path, texts: &Texts) -> Vec<Finding> {
+    let wrong = manual::links::check(texts, |path| root.join(path).exists());
+    wrong.into_iter().map(|(path, line, what)| finding(&path, line, what)).collect()
 }
 
 #[cfg(test)]
