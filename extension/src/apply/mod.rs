@@ -3,7 +3,7 @@
 //! `start` gets to a running stream (origin, connection, options), `receive` turns frames into messages and answers the
 //! provider, `transaction` applies one remote transaction, `relmap` knows what a remote relation is here, `partitions`
 //! which partition a row goes to, `rows` writes one row, `tables` knows which tables are being copied, `version` tells which
-//! version a row has, `clock` keeps commit times causal, `exception_log` writes down what was left out, `recover` reacts to
+//! version a row has, `displace` settles who keeps a unique value, `comeback` puts displaced rows back, `clock` keeps commit times causal, `exception_log` writes down what was left out, `recover` reacts to
 //! errors.
 //!
 //! # Invariants
@@ -16,7 +16,9 @@
 
 mod change_log;
 mod clock;
+mod comeback;
 pub mod discard;
+mod displace;
 mod exception_log;
 mod partitions;
 mod queue;

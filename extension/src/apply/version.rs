@@ -112,7 +112,13 @@ impl Versions {
         self.remote
     }
 
-    fn ranked(&self, local: LocalVersion) -> Version {
+    /// Commit time of the transaction that is being applied.
+    pub fn remote_time(&self) -> PgTime {
+        self.remote.time.unwrap_or(PgTime::from_micros(0))
+    }
+
+    /// Version of a row that is here, in the order of versions.
+    pub fn ranked(&self, local: LocalVersion) -> Version {
         match local {
             LocalVersion::OwnTransaction => self.remote,
             LocalVersion::Unknown => self.version(None, self.local),

@@ -5,6 +5,7 @@
 //! 2. Column numbers and names are those of the C edition: the tables of an existing database are read as they are.
 
 pub mod dependency;
+pub mod displaced;
 pub mod dsn;
 pub mod exceptions;
 pub mod extension;

@@ -18,6 +18,7 @@
 
 pub mod announcements;
 pub mod apply;
+pub mod displaced;
 pub mod failover;
 pub mod failure;
 pub mod keeper;
@@ -52,6 +53,7 @@ pub fn init() {
     pause::reserve();
     failover::state::reserve();
     tombstones::init();
+    displaced::init();
     WorkerSpec {
         name: "spock supervisor",
         entry: c"spock_supervisor_main",
