@@ -140,3 +140,29 @@ fn d12_two_indexes_make_a_chain_and_a_crash_does_not_break_it() {
     mesh.node("n1").sql("insert into t values (1, 100, null, 'd')");
     ends(&mesh, "1d,2b", "none");
 }
+
+/// Indexes on expressions, on a part of the table, and those for which NULL is a value.
+#[test]
+fn d12_unique_indexes_of_every_kind_displace() {
+    let mesh = Mesh::of(["n1", "n2"])
+        .with_table("t (id int primary key, mail text, live bool, v text)")
+        .with_table("one (id int primary key, n int unique nulls not distinct)");
+    mesh.everywhere("create unique index on t (lower(mail)) where live");
+    mesh.cut("n1", "n2");
+    mesh.node("n1").sql("insert into t values (1, 'A', true, 'a')").sql("insert into one values (1, null)");
+    mesh.node("n2").sql("insert into t values (2, 'a', true, 'b'), (3, 'a', false, 'b')");
+    mesh.node("n2").sql("insert into one values (2, null)");
+    mesh.heal("n1", "n2").settle();
+    ends(&mesh, "2b,3b", "1a");
+    mesh.every_node_reads("select id from one", "2");
+    // The row leaves the index without losing its value; columns that are renamed and added meanwhile do not matter.
+    mesh.everywhere("alter table t rename mail to address; alter table t add column note text default 'new'");
+    mesh.node("n1").sql("update t set live = false where id = 2");
+    ends(&mesh, "1a,2b,3b", "none");
+    mesh.every_node_reads("select address, note from t where id = 1", "A|new");
+    // A table that is dropped takes its displaced rows along.
+    mesh.everywhere("drop table one cascade");
+    for node in mesh.nodes() {
+        node.comes_to_read("select count(*) from spock.displaced_row", "0");
+    }
+}
