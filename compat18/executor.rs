@@ -58,6 +58,24 @@ pub unsafe fn insert_index_entries(
     }
 }
 
+/// Whether `slot` could be stored as far as the index in `only` goes; if not, where the row is that holds its value.
+///
+/// # Safety
+/// As the server function: indexes are open and described for speculative insertion.
+pub unsafe fn check_index_constraints(
+    rel: *mut pg_sys::ResultRelInfo,
+    slot: *mut pg_sys::TupleTableSlot,
+    estate: *mut pg_sys::EState,
+    holder: pg_sys::ItemPointer,
+    only: *mut pg_sys::List,
+) -> bool {
+    // SAFETY: passed on to the caller. No row is to be passed over.
+    unsafe {
+        let mut none = pg_sys::ItemPointerData { ip_posid: 0, ..Default::default() };
+        pg_sys::ExecCheckIndexConstraints(rel, slot, estate, holder, &mut none, only)
+    }
+}
+
 /// Replaces a row version. The last two values: index entries are needed, and only those of summarizing indexes.
 ///
 /// # Safety

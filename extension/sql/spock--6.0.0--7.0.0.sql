@@ -10,7 +10,8 @@ CREATE INDEX depend_reference_idx ON spock.depend (refclassid, refobjid);
 CREATE TABLE spock.tombstone (
     relation oid NOT NULL,
     key_hash bigint,
-    removed_by xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()
+    removed_by xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+    displaced boolean NOT NULL DEFAULT false
 );
 
 CREATE INDEX tombstone_relation_idx ON spock.tombstone (relation, key_hash);
@@ -22,6 +23,22 @@ CREATE TABLE spock.row_version (
     origin oid NOT NULL,
     kept_since timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
+
+-- Rows that are kept out of their tables as long as newer rows hold their values in unique indexes. Columns are numbers.
+CREATE TABLE spock.displaced_row (
+    displaced_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    relation regclass NOT NULL,
+    key_hash bigint,
+    row_columns smallint[] NOT NULL,
+    row_values text[] NOT NULL,
+    version_time timestamptz NOT NULL,
+    version_origin oid NOT NULL,
+    version_xid bigint NOT NULL,
+    index_name text NOT NULL,
+    displaced_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+
+CREATE INDEX displaced_row_relation_idx ON spock.displaced_row (relation, key_hash);
 
 -- Transactions that are put aside whole, and their messages in parts.
 CREATE TABLE spock.parked_transaction (

@@ -191,7 +191,8 @@ CREATE TABLE spock.exception_status_detail (
 CREATE TABLE spock.tombstone (
     relation oid NOT NULL,
     key_hash bigint,
-    removed_by xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()
+    removed_by xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+    displaced boolean NOT NULL DEFAULT false
 );
 
 CREATE INDEX tombstone_relation_idx ON spock.tombstone (relation, key_hash);
@@ -203,6 +204,22 @@ CREATE TABLE spock.row_version (
     origin oid NOT NULL,
     kept_since timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
+
+-- Rows that are kept out of their tables as long as newer rows hold their values in unique indexes. Columns are numbers.
+CREATE TABLE spock.displaced_row (
+    displaced_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    relation regclass NOT NULL,
+    key_hash bigint,
+    row_columns smallint[] NOT NULL,
+    row_values text[] NOT NULL,
+    version_time timestamptz NOT NULL,
+    version_origin oid NOT NULL,
+    version_xid bigint NOT NULL,
+    index_name text NOT NULL,
+    displaced_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+
+CREATE INDEX displaced_row_relation_idx ON spock.displaced_row (relation, key_hash);
 
 -- Transactions that are put aside whole, and their messages in parts.
 CREATE TABLE spock.parked_transaction (
@@ -871,6 +888,9 @@ GRANT SELECT (parked_id, sub_id, remote_origin, remote_xid, remote_commit_lsn, r
     TO spock_admin, spock_monitor;
 
 GRANT SELECT ON spock.parked_status TO spock_admin, spock_monitor;
+
+GRANT SELECT (displaced_id, relation, version_time, version_origin, version_xid, index_name, displaced_at) ON spock.displaced_row
+    TO spock_admin, spock_monitor;
 
 GRANT EXECUTE ON FUNCTION spock.pause_apply_workers(), spock.resume_apply_workers(), spock.slot_enable_failover(),
     spock.terminate_active_transactions(), spock.cleanup_resolutions(integer) TO spock_admin;

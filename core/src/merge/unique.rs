@@ -8,6 +8,8 @@
 //! 1. The newest of the rows that hold a value is visible unless a still newer one displaces it through another index. The row
 //!    of a node's own INSERT or UPDATE is newer than all it holds, so it is visible there, as its user saw.
 //! 2. [`settle`] ends in the state that the definition, [`visible`], gives.
+//! 3. So does whoever lets [`prevails`] decide for each row that meets another one, in any order, and looks again at displaced
+//!    rows, newest first, until none comes back: only the definition's state has nothing to move.
 
 use super::version::Version;
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,6 +69,15 @@ pub fn settle<R: Rows>(rows: &mut R, key: &R::Key, left: Vec<R::Key>) -> Vec<Mov
     let mut moved: Vec<_> = before.into_iter().map(|(key, was)| Moved { key, visible: !was }).collect();
     moved.sort_by_key(|row| row.visible);
     moved
+}
+
+/// Whether the visible row `holder` keeps the value that it shares with the row `other`, which is then displaced; otherwise
+/// `holder` is. `keys` gives the keys of both, in this order; it is asked for rows of one version only.
+pub fn prevails<K: Ord>(holder: &Version, other: &Version, keys: impl FnOnce() -> (K, K)) -> bool {
+    holder.cmp(other).then_with(|| {
+        let (holder, other) = keys();
+        holder.cmp(&other)
+    }) == core::cmp::Ordering::Greater
 }
 
 /// The definition: the visible ones of `rows` (key, version, unique values: one for each index, `None` where it shares nothing).
@@ -138,7 +149,46 @@ mod tests {
         assert_eq!(put(&mut table, 2, 3, 8), [Moved { key: 1, visible: true }], "the newer row takes another value");
     }
 
+    /// Writes `key`'s row, which is displaced, if nothing visible prevails over it, and displaces what does not.
+    fn place(table: &mut Table, key: u8) -> bool {
+        let own = table.0[&key].0;
+        let rivals: Vec<u8> = table.rivals(&key).into_iter().filter(|other| table.is_visible(other)).collect();
+        if rivals.iter().any(|other| prevails(&table.0[other].0, &own, || (*other, key))) {
+            return false;
+        }
+        rivals.iter().for_each(|other| table.set_visible(other, false));
+        table.set_visible(&key, true);
+        true
+    }
+
     proptest! {
+        /// One transaction for each row that moves, whenever it comes to it, ends where one for all does.
+        #[test]
+        fn one_at_a_time_ends_where_the_definition_says(
+            steps in proptest::collection::vec((0..6_u8, 0..5_i64, proptest::option::of((proptest::option::of(0..3_u8), proptest::option::of(0..3_u8))), any::<bool>()), 1..40)
+        ) {
+            let mut table = Table::default();
+            let rounds = steps.len() - 1;
+            for (n, (key, time, values, pass)) in steps.into_iter().enumerate() {
+                table.0.remove(&key);
+                if let Some((one, other)) = values {
+                    table.0.insert(key, (version(time), vec![one, other], false));
+                    place(&mut table, key);
+                }
+                // What gives its value up is looked at later, often after more has come.
+                let mut back = usize::from(pass || n == rounds);
+                while back > 0 {
+                    let mut displaced: Vec<(Version, u8)> =
+                        table.0.iter().filter(|row| !row.1.2).map(|(key, row)| (row.0, *key)).collect();
+                    displaced.sort_by(|one, other| other.cmp(one));
+                    back = displaced.iter().filter(|(_, key)| place(&mut table, *key)).count();
+                }
+            }
+            let rows: Vec<_> = table.0.iter().map(|(key, row)| (*key, row.0, row.1.clone())).collect();
+            let now: BTreeSet<u8> = table.0.iter().filter(|row| row.1.2).map(|row| *row.0).collect();
+            prop_assert_eq!(now, visible(&rows));
+        }
+
         /// Rows come, change and go in any order; after each step the incremental state is that of the definition.
         #[test]
         fn settling_ends_where_the_definition_says(

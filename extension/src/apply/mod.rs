@@ -3,7 +3,8 @@
 //! `start` gets to a running stream (origin, connection, options), `receive` turns frames into messages and answers the
 //! provider, `transaction` applies one remote transaction, `relmap` knows what a remote relation is here, `partitions`
 //! which partition a row goes to, `rows` writes one row, `tables` knows which tables are being copied, `version` tells which
-//! version a row has, `deltas` what is added to columns that count, `clock` keeps commit times causal, `exception_log` writes down what was left out, `recover` reacts to
+//! version a row has, `deltas` what is added to columns that count, `displace` settles who keeps a unique value, `comeback`
+//! puts displaced rows back, `clock` keeps commit times causal, `exception_log` writes down what was left out, `recover` reacts to
 //! errors.
 //!
 //! # Invariants
@@ -16,8 +17,10 @@
 
 mod change_log;
 mod clock;
+mod comeback;
 mod deltas;
 pub mod discard;
+mod displace;
 mod exception_log;
 mod partitions;
 mod queue;

@@ -171,6 +171,7 @@ impl<'s> Receiver<'s> {
         };
         self.applier.look_at_tables(position, &mut alive);
         self.applier.look_at_parked(may_apply, &mut alive);
+        self.applier.look_at_displaced(may_apply, &mut alive);
     }
 
     /// Whether the table of `job` is done: as far as the apply worker said that it must come. Tells the apply worker first

@@ -5,6 +5,7 @@
 //! 1. A table from which nothing was removed costs a look at one number for each row.
 //! 2. What was removed while a row was being inserted is noticed: [`Removals::epoch`] is read before and after.
 
+use super::displace::Known;
 use super::version::Versions;
 use crate::catalog::tombstones as catalog;
 use crate::error::Report;
@@ -21,6 +22,8 @@ pub struct Removals {
     last: Option<(u32, u32, Marked)>,
     /// Whether nodes beside the provider and this one may send changes. Asked once in each transaction.
     others: Option<bool>,
+    /// Tables with rows that were not removed, but displaced.
+    pub displaced: Known,
 }
 
 impl Removals {
@@ -47,8 +50,11 @@ impl Removals {
             return Ok(None);
         }
         let mut removers = target.removers(ends);
-        if marked.written {
-            removers.extend(catalog::removers(table, target.key_hash())?);
+        if marked.written || self.displaced.has_displaced(table) {
+            let (displaced, removed): (Vec<_>, Vec<_>) =
+                catalog::removers(table, target.key_hash())?.into_iter().partition(|remover| remover.displaced);
+            removers.retain(|xid| !displaced.iter().any(|remover| remover.xid == *xid));
+            removers.extend(removed.into_iter().map(|remover| remover.xid));
         }
         Ok(removers.into_iter().map(|xid| versions.of_writer(xid)).max())
     }
@@ -72,13 +78,23 @@ impl Removals {
         }
     }
 
+    /// It displaced a row: until no older change can come, the dead row must be told from a tombstone.
+    pub fn displaced_one(&self, table: u32) {
+        deletes::note(Removed { table, truncated: false, remembered: true });
+    }
+
     /// It deleted a key of which there is no row. Nobody but its provider sends changes in a cluster of two, and those come
     /// in their order.
     pub fn missed(&mut self, target: &Target) -> Result<(), Report> {
         if !self.others() {
             return Ok(());
         }
-        let Some(hash) = target.key_hash() else { return Ok(()) };
+        self.missed_hash(target, target.key_hash())
+    }
+
+    /// The same of a key with that hash.
+    pub fn missed_hash(&mut self, target: &Target, hash: Option<i64>) -> Result<(), Report> {
+        let (Some(hash), true) = (hash, self.others()) else { return Ok(()) };
         let table = target.table().id().get();
         catalog::write_key(table, hash)?;
         deletes::note(Removed { table, truncated: false, remembered: true });

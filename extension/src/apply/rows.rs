@@ -6,7 +6,9 @@
 //! 2. An INSERT is tried first and looked up only when a unique index objects: without a conflict there is no probe.
 //! 3. A change that loses, or finds no row, is reported as a conflict; it never fails the transaction.
 //! 4. A key without a row may have been removed: no change that is older brings it back.
+//! 5. A row that another one keeps out of the table, because of a unique value, is looked for as well (`out_of_sight`).
 
+use super::displace::{self, Met, Way};
 use super::relmap::{MappedColumn, Mapping, RemoteRelation};
 use super::removals::Removals;
 use super::version::{LocalVersion, Versions};
@@ -24,6 +26,7 @@ use spock_core::merge::{Change, ConflictType, Known, Resolution, Values, Write, 
 use spock_core::wire::row::{Datum, Tuple};
 
 mod delta;
+mod out_of_sight;
 mod rekey;
 
 /// How often an insert that a unique index objected to is tried again without an error, when the row that objected is
@@ -81,9 +84,14 @@ impl Row<'_> {
         self.read(old.unwrap_or(new), false)?;
         loop {
             let found = self.find();
+            let displaced = if found == Found::Missing { self.displaced()? } else { None };
+            let old_hash = displaced.is_some().then(|| self.target.key_hash());
             if old.is_some() {
                 // The search is done: from here on `remote` is the new row.
                 self.read(new, false)?;
+            }
+            if let Some(displaced) = displaced {
+                return self.update_displaced(versions, displaced, old_hash.filter(|_| moved.is_some()));
             }
             if found == Found::Missing {
                 return self.update_missing(versions, new);
@@ -106,7 +114,10 @@ impl Row<'_> {
         self.read(old, false)?;
         loop {
             if self.find() == Found::Missing {
-                return self.delete_missing(versions);
+                return match self.displaced()? {
+                    Some(displaced) => self.delete_displaced(versions, displaced),
+                    None => self.delete_missing(versions),
+                };
             }
             let local = self.local_version(versions)?;
             if !versions.remote_wins(local) {
@@ -174,6 +185,17 @@ impl Row<'_> {
         kind: ConflictType,
         probe_first: bool,
     ) -> Result<Option<Conflict>, Report> {
+        self.store_over(versions, kind, probe_first, None)
+    }
+
+    /// The same; with `over`, it takes the place of what was here of the key, and ends as this conflict if it meets no other.
+    fn store_over(
+        &mut self,
+        versions: &mut Versions,
+        kind: ConflictType,
+        probe_first: bool,
+        mut over: Option<Option<Conflict>>,
+    ) -> Result<Option<Conflict>, Report> {
         let keyed = self.mapping.key.is_some();
         if !keyed {
             self.target.insert(true);
@@ -193,16 +215,37 @@ impl Row<'_> {
                     None => continue,
                 }
             }
-            if let Some(lost) = self.lost(versions, change)? {
-                return Ok(Some(lost));
+            if over.is_none() {
+                if let Some((id, row)) = self.displaced()? {
+                    match self.replaces(versions, kind, id, &row)? {
+                        Ok(conflict) => over = Some(conflict),
+                        Err(lost) => return Ok(Some(lost)),
+                    }
+                } else if let Some(lost) = self.lost(versions, change)? {
+                    return Ok(Some(lost));
+                }
             }
             // A possible duplicate without a row under our key: it went away, or it is another unique key.
+            if look {
+                match displace::clear_way(self.target, self.removals, versions)? {
+                    Way::Free => {}
+                    Way::Changed => continue,
+                    Way::Cleared(found) => {
+                        over = Some(Some(self.met(kind, Resolution::ApplyRemote, found)));
+                        tries = 0;
+                    }
+                    Way::Blocked(found) => {
+                        displace::put_aside(self.target, versions, &found.index)?;
+                        return Ok(Some(self.met(kind, Resolution::KeepLocal, found)));
+                    }
+                }
+            }
             let last = tries >= INSERT_RETRIES_MAX;
             if self.target.insert(last) == Inserted::Done {
-                if self.removals.epoch() != epoch && self.lost(versions, change)?.is_some() {
+                if over.is_none() && self.removals.epoch() != epoch && self.lost(versions, change)?.is_some() {
                     return Err(removed_meanwhile());
                 }
-                return Ok(None);
+                return Ok(over.flatten());
             }
             tries += 1;
             look = true;
@@ -215,6 +258,14 @@ impl Row<'_> {
         let decision = decide(&known, change, &versions.remote());
         let report = decision.report.filter(|_| decision.write == Write::Keep);
         Ok(report.map(|(kind, outcome)| Conflict::without_local(kind, outcome)))
+    }
+
+    /// The conflict with a row that holds a value of `remote`.
+    fn met(&mut self, kind: ConflictType, outcome: Resolution, met: Met) -> Conflict {
+        let insert = kind == ConflictType::InsertExists;
+        let kind = if insert { kind } else { ConflictType::UpdateExists };
+        self.target.met_in = Some(met.index);
+        Conflict { kind, outcome, local: Some(met.local) }
     }
 
     /// Whether an INSERT whose key is free meets a row in another unique index, if that is asked for.
@@ -244,7 +295,8 @@ impl Row<'_> {
             return Ok(Some(Some(Conflict { kind, outcome: Resolution::KeepLocal, local: Some(local) })));
         }
         self.merge()?;
-        if self.target.update() == Written::Changed {
+        let written = self.target.update();
+        if written == Written::Changed {
             return Ok(None);
         }
         let conflict = match kind {
@@ -252,7 +304,13 @@ impl Row<'_> {
             ConflictType::InsertExists => !matches!(local, LocalVersion::OwnTransaction),
             _ => versions.other_origin(local),
         };
-        Ok(Some(conflict.then_some(Conflict { kind, outcome: Resolution::ApplyRemote, local: Some(local) })))
+        let conflict = conflict.then_some(Conflict { kind, outcome: Resolution::ApplyRemote, local: Some(local) });
+        if written == Written::Duplicate {
+            // The old row has gone: the new one is written as a new one, or displaced.
+            self.target.remote_from_merged();
+            return self.store_over(versions, ConflictType::UpdateExists, true, Some(conflict)).map(Some);
+        }
+        Ok(Some(conflict))
     }
 
     /// The row to write: what is here, with every value that came in its place, and sums of what counts.

@@ -21,6 +21,7 @@ pub(super) use unpark::before_stream as replay_before_stream;
 use super::Stream;
 use super::change_log;
 use super::clock;
+use super::comeback::{Comeback, Tools};
 use super::queue::{Command, QueuedStatement};
 use super::relmap::{Opened, RelMap, RemoteRelation};
 use super::removals::Removals;
@@ -35,6 +36,7 @@ use crate::conflict::statistics::Counted;
 use crate::counters::Counts;
 use crate::ddl::replay;
 use crate::error::{OrRaise, Report};
+use crate::pg::changed;
 use crate::pg::error_context::Place;
 use crate::pg::heap::next_command;
 use crate::pg::origin::{self, CommitPosition};
@@ -150,6 +152,8 @@ pub struct Applier<'s> {
     tables: Tables,
     /// What is parked, and the transaction that is kept back because of it.
     parks: Parks,
+    /// When displaced rows are looked at.
+    comeback: Comeback,
     /// Tables that were copied since the parked transaction that is applied now was sent.
     copied: Option<unpark::Copied>,
     /// Rows of the last transaction, by local table.
@@ -184,6 +188,7 @@ impl<'s> Applier<'s> {
             skip_lsn: subscription.skip_lsn.filter(|_| whole),
             tables: if whole { Tables::begin(subscription) } else { Tables::none() },
             parks: if whole { Parks::begin(subscription) } else { Parks::default() },
+            comeback: Comeback::begin(whole),
             copied: None,
             counted: Vec::new(),
             conflicts: Counted::default(),
@@ -198,6 +203,13 @@ impl<'s> Applier<'s> {
     /// Looks after tables that are being copied, see [`Tables::look`]. Between two transactions.
     pub fn look_at_tables(&mut self, position: Option<Lsn>, alive: &mut dyn FnMut()) {
         self.tables.look(self.subscription, position, alive);
+    }
+
+    /// Looks at displaced rows, see [`Comeback::look`]. Between two transactions.
+    pub fn look_at_displaced(&mut self, may: fn() -> bool, alive: &mut dyn FnMut()) {
+        let (origin, memory) = (self.origin, &self.message);
+        let mut tools = Tools { origin, versions: &mut self.versions, removals: &mut self.removals, memory };
+        self.comeback.look(&mut tools, may, alive);
     }
 
     /// Whether tables of the subscription are being copied: what is applied of the stream is not all of it.
@@ -420,6 +432,10 @@ impl<'s> Applier<'s> {
             RowKind::Update => row.counts.updated += 1,
             RowKind::Delete => row.counts.deleted += 1,
         }
+        let table = row.target.table().id().get();
+        if row.removals.displaced.has_displaced(table) {
+            changed::note(table);
+        }
         let logging = settings::change_logging();
         // A queued statement is logged as what it is, and not with all of its text.
         if logging != ChangeLogging::None
@@ -430,7 +446,7 @@ impl<'s> Applier<'s> {
             change_log::write(logging, change, (origin, current.begin.committed_at), remote, row.mapping)?;
         }
         let Some(conflict) = conflict else { return Ok(()) };
-        let index = mapping.key.as_ref().map(|key| key.name.clone());
+        let index = target.met_in.take().or_else(|| mapping.key.as_ref().map(|key| key.name.clone()));
         // Casts to JSON may be the owner's functions, so the texts are made before the worker is itself again.
         let texts = settings::save_resolutions().then(|| RowTexts {
             local: local_row(target, &conflict).map(Slot::to_json),
@@ -545,7 +561,7 @@ impl<'s> Applier<'s> {
         }
         let tables = self.relations.open_exclusive(&ids)?;
         next_command();
-        empty(tables, &mut self.versions, command.restart_identity, self.removals.others());
+        empty(tables, &mut self.versions, command.restart_identity, self.removals.others())?;
         next_command();
         Ok(())
     }

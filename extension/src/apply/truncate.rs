@@ -4,7 +4,9 @@
 //! 1. Rows that were written later stay, whatever the order in which nodes hear of them.
 //! 2. A table without such rows is emptied as the server does it, whatever its size.
 
+use super::displace;
 use super::version::Versions;
+use crate::error::Report;
 use crate::pg::dead_rows::{delete_row, each_row};
 use crate::pg::deletes::{self, Removed};
 use crate::pg::heap;
@@ -13,7 +15,10 @@ use crate::pg::tuple::Slot;
 
 /// Empties `tables`, which are locked against everybody, of what is older than the transaction that is being applied.
 /// `others`: nodes beside the provider and this one may still send rows that are older.
-pub fn empty(tables: Vec<Table>, versions: &mut Versions, restart_sequences: bool, others: bool) {
+pub fn empty(tables: Vec<Table>, versions: &mut Versions, restart_sequences: bool, others: bool) -> Result<(), Report> {
+    for table in &tables {
+        displace::truncate(table.id().get(), versions)?;
+    }
     let (partly, whole): (Vec<Table>, Vec<Table>) =
         tables.into_iter().partition(|table| table.kind() == Kind::Table && has_newer(table, versions));
     for table in &partly {
@@ -27,6 +32,7 @@ pub fn empty(tables: Vec<Table>, versions: &mut Versions, restart_sequences: boo
     if !whole.is_empty() {
         heap::truncate(&whole, restart_sequences);
     }
+    Ok(())
 }
 
 fn has_newer(table: &Table, versions: &mut Versions) -> bool {

@@ -148,6 +148,11 @@ impl Versions {
         self.remote
     }
 
+    /// Commit time of the transaction that is being applied.
+    pub fn remote_time(&self) -> PgTime {
+        self.remote.time.unwrap_or(PgTime::from_micros(0))
+    }
+
     /// It as one of the core's.
     pub fn ranked(&self, local: LocalVersion) -> Version {
         match local {

@@ -6,6 +6,7 @@
 
 pub mod deltas;
 pub mod dependency;
+pub mod displaced;
 pub mod dsn;
 pub mod exceptions;
 pub mod extension;

@@ -17,20 +17,42 @@ pub fn write_truncate(table: u32) -> Result<(), Report> {
     execute(sql, &[i64::from(table).into()]).map(drop)
 }
 
-/// The transactions that removed the key with that hash, or emptied the table.
-pub fn removers(table: u32, hash: Option<i64>) -> Result<Vec<u32>, Report> {
-    let sql = "SELECT (removed_by::text::numeric % 4294967296)::int8 FROM spock.tombstone
+/// The running transaction displaced the row with a key of that hash: the dead row that it leaves is no tombstone.
+pub fn write_displaced(table: u32, hash: Option<i64>) -> Result<(), Report> {
+    let sql = "INSERT INTO spock.tombstone (relation, key_hash, displaced) VALUES ($1::int8::oid, $2, true)";
+    execute(sql, &[i64::from(table).into(), hash.into()]).map(drop)
+}
+
+/// What a transaction did to a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remover {
+    /// The transaction.
+    pub xid: u32,
+    /// It displaced the key's row: there is a dead row that is no tombstone. Otherwise it removed the key.
+    pub displaced: bool,
+}
+
+/// The transactions that removed the key with that hash, or emptied the table, and those that displaced a row of the key.
+pub fn removers(table: u32, hash: Option<i64>) -> Result<Vec<Remover>, Report> {
+    let sql = "SELECT (removed_by::text::numeric % 4294967296)::int8, displaced FROM spock.tombstone
         WHERE relation = $1::int8::oid AND (key_hash IS NULL OR key_hash = $2)";
-    select(sql, &[i64::from(table).into(), hash.into()], |row| row.oid(1))
+    select(sql, &[i64::from(table).into(), hash.into()], |row| Ok(Remover { xid: row.oid(1)?, displaced: row.get(2)? }))
 }
 
 /// How many rows there are.
 pub fn count() -> Result<i64, Report> {
-    let count = select_one("SELECT pg_catalog.count(*) FROM spock.tombstone", &[], |row| row.get(1))?;
+    let count =
+        select_one("SELECT pg_catalog.count(*) FROM spock.tombstone WHERE NOT displaced", &[], |row| row.get(1))?;
     Ok(count.unwrap_or_default())
 }
 
 /// Forgets what transactions before `bound` removed.
 pub fn delete_older_than(bound: FullXid) -> Result<usize, Report> {
-    execute("DELETE FROM spock.tombstone WHERE removed_by < $1::text::xid8", &[bound.0.to_string().into()])
+    // As long as the row is displaced, its dead row must not be taken for a tombstone when it comes back.
+    execute(
+        "DELETE FROM spock.tombstone t WHERE removed_by < $1::text::xid8
+            AND NOT (displaced AND EXISTS (SELECT FROM spock.displaced_row d
+                WHERE d.relation = t.relation AND d.key_hash IS NOT DISTINCT FROM t.key_hash))",
+        &[bound.0.to_string().into()],
+    )
 }

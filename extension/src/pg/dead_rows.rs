@@ -144,10 +144,15 @@ impl Target {
     /// A number for the key of `remote`: the same for keys that the index takes for equal, and hardly ever the same for others.
     /// `None`: there is no key, a part of it is NULL, or its type cannot be hashed.
     pub fn key_hash(&self) -> Option<i64> {
+        self.key_hash_of(&self.remote)
+    }
+
+    /// The same for the key of the row in `slot`.
+    pub fn key_hash_of(&self, slot: &Slot) -> Option<i64> {
         let index = self.key_index.as_ref()?;
         let mut combined: u64 = 0;
         for (column, (_, collation)) in index.columns.iter().zip(&index.equality) {
-            let value = self.remote.get(*column);
+            let value = slot.get(*column);
             if value.null {
                 return None;
             }

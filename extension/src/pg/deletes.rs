@@ -6,6 +6,7 @@
 //!    rolled back to a savepoint.
 //! 2. A session that removes nothing pays one look at its plan for each statement.
 
+use super::changed;
 use super::script::elements;
 use core::ffi::{CStr, c_int, c_void};
 use pgrx::{pg_guard, pg_sys};
@@ -55,6 +56,7 @@ pub fn note(removed: Removed) {
 pub(super) fn truncates(table: pg_sys::Oid) {
     if is_of_users(table) {
         note(Removed { table: table.to_u32(), truncated: true, remembered: false });
+        changed::note(table.to_u32());
     }
 }
 
@@ -120,6 +122,7 @@ unsafe fn look_at_plan(estate: *mut pg_sys::EState, plan: *mut pg_sys::Plan) {
             if (*(*relation).rd_rel).relpersistence as u8 != pg_sys::RELPERSISTENCE_PERMANENT {
                 continue;
             }
+            changed::note((*relation).rd_id.to_u32());
             let removes = match (*plan).operation {
                 pg_sys::CmdType::CMD_DELETE | pg_sys::CmdType::CMD_MERGE => true,
                 pg_sys::CmdType::CMD_UPDATE => {

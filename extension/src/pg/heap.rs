@@ -3,8 +3,8 @@
 //! executor's state for each row.
 //!
 //! # Invariants
-//! 1. [`Target::insert`] never raises a unique violation unless asked to: a possible duplicate is taken back and
-//!    reported, without waiting and without a subtransaction.
+//! 1. [`Target::insert`] never raises a unique violation unless asked to, and [`Target::update`] never: a possible duplicate is
+//!    taken back and reported, without waiting and without a subtransaction.
 //! 2. Triggers that cannot fire (`session_replication_role = replica`) cost nothing.
 
 use super::compat::executor as compat;
@@ -32,6 +32,8 @@ pub enum Written {
     Done,
     /// Another transaction changed the row meanwhile: find it again.
     Changed,
+    /// A unique index may hold a value of the new row already. The old row is gone, the new one is not there.
+    Duplicate,
 }
 
 /// What must be done around each row, from the table's triggers and columns.
@@ -59,9 +61,11 @@ pub struct Target {
     pub local: Slot,
     /// The row to be written in place of `local`.
     pub merged: Slot,
+    /// The unique index that the current row has met another one in, if it is not the key's.
+    pub met_in: Option<String>,
     pub(super) table: Table,
     pub(super) estate: *mut pg_sys::EState,
-    result: *mut pg_sys::ResultRelInfo,
+    pub(super) result: *mut pg_sys::ResultRelInfo,
     epq: *mut pg_sys::EPQState,
     /// What finds rows, opened when the first one is looked for: most inserts look for none.
     pub(super) key: Option<KeyScan>,
@@ -130,6 +134,7 @@ impl Target {
                 remote,
                 local,
                 merged,
+                met_in: None,
                 table,
                 estate,
                 result,
@@ -169,6 +174,14 @@ impl Target {
         core::mem::forget(self);
     }
 
+    /// Makes the row in `merged` the one in `remote`.
+    pub fn remote_from_merged(&mut self) {
+        self.remote.start_from(&self.merged);
+        self.remote.finish();
+        // SAFETY: the slot holds a row, whose values it copies: those of `merged` go with it.
+        unsafe { pg_sys::ExecMaterializeSlot(self.remote.raw()) }
+    }
+
     /// Whether a BEFORE INSERT trigger fires: it must not see a row that turns out to exist.
     pub fn inserts_fire_before(&self) -> bool {
         self.duties.before_insert
@@ -193,6 +206,7 @@ impl Target {
         // SAFETY: nothing refers to the previous row any more: slots are cleared first.
         unsafe {
             self.local.clear();
+            self.met_in = None;
             let econtext = (*self.estate).es_per_tuple_exprcontext;
             if !econtext.is_null() {
                 pg_sys::MemoryContextReset((*econtext).ecxt_per_tuple_memory);
@@ -285,9 +299,15 @@ impl Target {
                 return Written::Changed;
             }
             let mut recheck = core::ptr::null_mut();
+            let mut conflict = false;
             if indexes && (*self.result).ri_NumIndices > 0 {
-                let none = core::ptr::null_mut();
-                recheck = compat::insert_index_entries(self.result, slot, self.estate, true, false, none, summarizing);
+                let (estate, found) = (self.estate, &raw mut conflict);
+                recheck = compat::insert_index_entries(self.result, slot, estate, true, true, found, summarizing);
+            }
+            if conflict {
+                self.end_after(self.duties.after_update);
+                self.take_back(slot);
+                return Written::Duplicate;
             }
             if self.duties.after_update {
                 let none = core::ptr::null_mut();

@@ -19,6 +19,13 @@ impl TryLock {
     }
 }
 
+impl TryLock {
+    /// Whether nobody stood in the way.
+    pub fn is_held(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
 impl Drop for TryLock {
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -166,6 +166,12 @@ pub fn stamp_transaction(number: OriginNumber, node: u16, time: i64) -> bool {
     true
 }
 
+/// Whether the open transaction counts as one of another node, or of a row's own version.
+pub fn is_stamped() -> bool {
+    // SAFETY: a global of this backend.
+    unsafe { pg_sys::replorigin_session_origin != pg_sys::InvalidRepOriginId as pg_sys::RepOriginId }
+}
+
 /// Changes are local again. Cannot fail.
 pub fn clear_stamp() {
     // SAFETY: globals of this backend.

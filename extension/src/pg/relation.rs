@@ -17,6 +17,11 @@ use std::rc::Rc;
 pub struct TableId(pub(super) pg_sys::Oid);
 
 impl TableId {
+    /// The table with that oid.
+    pub fn of(oid: u32) -> Self {
+        Self(pg_sys::Oid::from_u32(oid))
+    }
+
     /// The oid.
     pub fn get(self) -> u32 {
         self.0.to_u32()

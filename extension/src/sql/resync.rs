@@ -10,6 +10,7 @@ use spock_core::sync::{SyncKind, SyncState, TableName};
 
 use super::marker::repair_mode;
 use super::{null_argument, required_name, status, subscription};
+use crate::catalog::displaced as rows_of_displaced;
 use crate::catalog::relations::{self, Relation};
 use crate::catalog::sync as states;
 use crate::catalog::topology::{self, Subscription};
@@ -20,6 +21,7 @@ use crate::pg::heap;
 use crate::settings::{self, ReadOnly};
 use crate::sync::copy;
 use crate::sync::provider::Session;
+use crate::worker::displaced;
 use crate::worker::registry::{Change, signal_at_commit};
 
 fn named(relation: &Relation) -> TableName {
@@ -42,6 +44,9 @@ fn truncate(names: &[TableName]) -> Result<(), Report> {
     let tables = copy::open_to_empty(names);
     if tables.is_empty() {
         return Ok(());
+    }
+    for table in tables.iter().map(|table| table.id().get()).filter(|table| displaced::is_marked(*table)) {
+        rows_of_displaced::delete_of(table)?;
     }
     repair_mode(true);
     heap::truncate(&tables, false);

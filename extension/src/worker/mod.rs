@@ -18,6 +18,7 @@
 
 pub mod announcements;
 pub mod apply;
+pub mod displaced;
 pub mod failover;
 pub mod failure;
 pub mod keeper;
@@ -54,6 +55,7 @@ pub fn init() {
     failover::state::reserve();
     skew::reserve();
     tombstones::init();
+    displaced::init();
     WorkerSpec {
         name: "spock supervisor",
         entry: c"spock_supervisor_main",

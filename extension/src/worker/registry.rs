@@ -19,7 +19,7 @@ mod parked;
 pub use changes::{Change, Changed, signal_at_commit, take_changed};
 pub use handover::{
     apply_position, attend, caught_up, has_attended, has_caught_up, offer_snapshot, own_table, set_position, snapshot,
-    take_attention, wake_manager,
+    take_attention, wake_appliers, wake_manager,
 };
 
 pub use parked::{replay_answered, replay_asked, replay_done, request_replay, take_parked_attention};

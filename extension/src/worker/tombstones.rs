@@ -15,18 +15,21 @@
 //! 3. A mark too many costs a look; no mark is ever missing. After a restart every table counts as marked, if anything was held.
 //! 4. In a database without subscriptions nothing is kept: nobody sends it anything.
 
+use crate::catalog::displaced as catalog_of_displaced;
 use crate::catalog::tombstones as catalog;
 use crate::error::{OrRaise, Report};
 use crate::pg::attempt::attempt;
 use crate::pg::authority::extension_installed;
 use crate::pg::deletes::{self, Removed};
 use crate::pg::horizon::{self, FullXid};
+use crate::pg::origin;
 use crate::pg::process;
 use crate::pg::raise::{self, Level};
 use crate::pg::scope::Txn;
 use crate::pg::shmem::{self, SharedTable, shareable};
 use crate::settings;
 use crate::worker::announcements::{self, Cause, Sample, Verdict};
+use crate::worker::displaced;
 use crate::worker::registry;
 use core::sync::atomic::{AtomicU32, Ordering};
 use pgrx::PgSqlErrorCode;
@@ -124,6 +127,12 @@ pub fn has_others() -> bool {
 
 /// Called in every process before a transaction commits that has removed keys.
 fn before_commit(removed: &[Removed]) {
+    for one in removed.iter().filter(|one| one.truncated && displaced::is_marked(one.table)) {
+        // What is applied has looked for itself which of them are older.
+        if !origin::is_stamped() {
+            catalog_of_displaced::delete_of(one.table).or_raise();
+        }
+    }
     if !horizon::exists() {
         return;
     }

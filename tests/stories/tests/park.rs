@@ -58,11 +58,11 @@ struct Cause {
 
 const CAUSES: [Cause; 4] = [
     Cause {
-        table: "mails (id int primary key, mail text unique)",
-        here: "insert into mails values (7, 'a')",
+        table: "mails (id int primary key, mail text)",
+        here: "alter table mails add constraint long check (length(mail) > 3)",
         statement: "insert into mails values (1, 'a')",
-        parked: "23505 \"public\".\"mails\"",
-        repair: "delete from mails where id = 7",
+        parked: "23514 \"public\".\"mails\"",
+        repair: "alter table mails drop constraint long",
     },
     Cause {
         table: "absent (id int primary key, note text)",

@@ -37,6 +37,7 @@ mod sets;
 mod statistics;
 mod sync;
 mod two_way;
+mod unique;
 mod upgrade;
 mod values;
 mod wire_text;

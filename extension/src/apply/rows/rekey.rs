@@ -35,7 +35,7 @@ impl Row<'_> {
             return Ok(None);
         }
         self.read(new, true)?;
-        let taken = self.find() == Found::Row || {
+        let taken = self.find() == Found::Row || self.displaced()?.is_some() || {
             let known = self.known(versions)?;
             decide(&known, Change::Update(Values::Whole), &versions.remote()).write == Write::Keep
         };
@@ -64,6 +64,9 @@ impl Row<'_> {
     fn leave(&mut self, versions: &mut Versions) -> Result<Option<Conflict>, Report> {
         loop {
             if self.find() == Found::Missing {
+                if let Some(displaced) = self.displaced()? {
+                    return self.leave_displaced(versions, displaced);
+                }
                 // Whoever wrote the old key before this, and is heard of later, loses to it.
                 self.delete_missing(versions)?;
                 return Ok(Some(Conflict::without_local(ConflictType::UpdateMissing, Resolution::ApplyRemote)));

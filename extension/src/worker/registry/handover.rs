@@ -6,7 +6,7 @@
 //!    again what they have to say.
 //! 2. Whoever says that something is done wakes the one that waits for it; positions are looked at by whoever wants them.
 
-use super::{OWN, Role, Row, SNAPSHOT_BYTES_MAX, WORKERS, is_sync_of, with_own};
+use super::{OWN, Role, Row, SNAPSHOT_BYTES_MAX, WORKERS, is_sync_of, role_code, with_own};
 use crate::pg::process;
 use spock_core::types::{Lsn, SubId};
 
@@ -94,6 +94,13 @@ fn sync_worker(rows: &[Row], database: u32, sub: SubId, table: u32) -> Option<&R
 pub fn has_caught_up(database: u32, sub: SubId, table: u32) -> Option<i32> {
     let rows = WORKERS.read();
     sync_worker(&rows, database, sub, table).filter(|row| row.attention != 0).map(|row| row.pid)
+}
+
+/// Lets the apply workers of the database look at what there is to do between two transactions.
+pub fn wake_appliers(database: u32) {
+    let of_us = |row: &&Row| row.role == role_code(Role::Apply) && row.database == database && row.pid != 0;
+    let pids: Vec<i32> = WORKERS.read().iter().filter(of_us).map(|row| row.pid).collect();
+    pids.into_iter().for_each(wake);
 }
 
 fn wake(pid: i32) {

@@ -157,8 +157,10 @@ fn try_it(
     say("judging");
     let members = stage.members();
     let servers: Vec<_> = stage.servers();
+    let writers: Vec<_> = stage.writers().iter().map(|node| node.name()).collect();
     let evidence = Evidence {
         subscriptions: members.iter().map(|node| (*node, stage.subscriptions_of(node))).collect(),
+        copies: members.iter().map(|node| node.name()).filter(|name| !writers.contains(name)).collect(),
         members,
         servers: servers.clone(),
         books: &books,

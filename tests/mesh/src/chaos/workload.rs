@@ -177,15 +177,24 @@ impl Client {
                  and not exists (select from moved where id = {to})",
                 to = random.between(1, 2 * HOT_ROWS)
             ),
-            Exercise::Unique => format!(
-                "insert into twokeys values ({}, {}, '{me}') on conflict do nothing; \
-                 delete from twokeys where who = '{me}' and tag = {}",
-                number * OWN_STRIDE + (self.node * 10 + self.number) as u64,
-                random.below(HOT_ROWS),
-                random.below(HOT_ROWS)
-            ),
+            Exercise::Unique => self.unique(number, random),
             _ => String::new(),
         }
+    }
+
+    /// Few values for many keys; each is given up again, by its client alone.
+    fn unique(&self, number: u64, random: &mut Random) -> String {
+        let (me, key) = (self.name(), number * OWN_STRIDE + (self.node * 10 + self.number) as u64);
+        let (tag, other) = (random.below(HOT_ROWS), random.below(HOT_ROWS));
+        let gives_up = match random.below(3) {
+            0 => format!(
+                "update twokeys set tag = {other} where who = '{me}' and tag = {} \
+                 and not exists (select from twokeys where tag = {other})",
+                random.below(HOT_ROWS)
+            ),
+            _ => format!("delete from twokeys where who = '{me}' and tag = {other}"),
+        };
+        format!("insert into twokeys values ({key}, {tag}, '{me}') on conflict do nothing; {gives_up}")
     }
 
     fn own(&self, number: u64, random: &mut Random) -> String {

@@ -1,0 +1,197 @@
+//! Rows that cannot be beside each other, because they hold one value of a second unique index: which of them users see, by
+//! `spock_core::merge::unique`. Between `apply::rows` (one change) and `spock.displaced_row`.
+//!
+//! # Invariants
+//! 1. A row is displaced in the transaction that writes the row which takes its value, or instead of being written.
+//! 2. Nothing comes back here: that needs a transaction with the row's own version, see `apply::comeback`.
+//! 3. The dead row of a displaced one is told apart from those that are tombstones.
+
+use super::removals::Removals;
+use super::version::{LocalVersion, Versions};
+use crate::catalog::displaced::{self as catalog, Displaced, Written as Version};
+use crate::catalog::tombstones;
+use crate::error::Report;
+use crate::pg::changed;
+use crate::pg::heap::{Target, Written, next_command};
+use crate::pg::row_image::RowImage;
+use crate::pg::session;
+use crate::sync::copy::COPIED_AT_US;
+use crate::worker::displaced;
+use pgrx::PgSqlErrorCode;
+use spock_core::merge::{self, unique};
+use spock_core::types::PgTime;
+
+/// What stands for a time that is not known: older than any that is, that of copied rows included.
+const UNKNOWN_TIME: PgTime = PgTime::from_micros(COPIED_AT_US - 1);
+
+/// Rows that are taken out of one row's way at most: more than a table has unique indexes.
+const HOLDERS_MAX: u32 = 1000;
+
+/// A row that another one met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Met {
+    /// Its version.
+    pub local: LocalVersion,
+    /// Name of the unique index that they met in.
+    pub index: String,
+}
+
+/// What stood in the way of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// Nothing does.
+    Free,
+    /// The last of the rows that were displaced for it. `Target::local` has it.
+    Cleared(Met),
+    /// A row that keeps its value. `Target::local` has it.
+    Blocked(Met),
+    /// Another transaction came in between: look again.
+    Changed,
+}
+
+/// What of the tables with displaced rows is known in this process.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The table that was asked about last, when, and the answer.
+    last: Option<(u32, u32, bool)>,
+}
+
+impl Known {
+    /// Whether rows of `table` may be displaced. A look at one number, as long as the answer is that of before.
+    pub fn has_displaced(&mut self, table: u32) -> bool {
+        let epoch = displaced::epoch();
+        match self.last {
+            Some((of, at, marked)) if (of, at) == (table, epoch) => marked,
+            _ => {
+                let marked = displaced::is_marked(table);
+                self.last = Some((table, epoch, marked));
+                marked
+            }
+        }
+    }
+}
+
+impl From<Version> for LocalVersion {
+    fn from(version: Version) -> Self {
+        Self::Known { xid: version.xid, time: version.time, origin: version.origin }
+    }
+}
+
+/// A version as it is kept.
+fn kept(version: &merge::Version, xid: Option<u32>) -> Version {
+    let time = version.time.unwrap_or(UNKNOWN_TIME);
+    Version { time, origin: version.origin, xid: xid.unwrap_or_default() }
+}
+
+/// The displaced row with the key of `remote`; `merged` has its values then. The key has no visible row.
+pub fn of_key(target: &mut Target, removals: &mut Removals) -> Result<Option<(i64, Displaced)>, Report> {
+    let table = target.table().id().get();
+    if !removals.displaced.has_displaced(table) {
+        return Ok(None);
+    }
+    for (id, row) in catalog::of_key(table, target.key_hash())? {
+        target.start_merged(&row.image);
+        target.merged.finish();
+        if target.merged_has_key_of_remote() {
+            return Ok(Some((id, row)));
+        }
+    }
+    target.merged.clear();
+    Ok(None)
+}
+
+/// Whether the row in `local` keeps its value against the one in `remote`.
+fn prevails(target: &Target, local: &merge::Version, remote: &merge::Version) -> bool {
+    unique::prevails(local, remote, || (target.key_texts(&target.local), target.key_texts(&target.remote)))
+}
+
+/// Who stands in the way of the row in `remote`, whose key has no visible row, without changing anything.
+pub fn look(target: &mut Target, versions: &mut Versions) -> Way {
+    let (remote, mut from) = (versions.remote(), 0);
+    let mut way = Way::Free;
+    while let Some((place, index)) = target.next_collision(from) {
+        let local = versions.of(&target.local);
+        let version = versions.ranked(local);
+        if prevails(target, &version, &remote) {
+            return Way::Blocked(Met { local, index });
+        }
+        way = Way::Cleared(Met { local, index });
+        from = place + 1;
+    }
+    way
+}
+
+/// Displaces whoever stands in the way of the row in `remote`, if it prevails over all of them; its key has no visible row.
+pub fn clear_way(target: &mut Target, removals: &mut Removals, versions: &mut Versions) -> Result<Way, Report> {
+    let found = look(target, versions);
+    if !matches!(found, Way::Cleared(_)) {
+        return Ok(found);
+    }
+    // Rows of the current command cannot be changed by it.
+    next_command();
+    let mut last = Way::Changed;
+    for _ in 0..HOLDERS_MAX {
+        let Some((_, index)) = target.next_collision(0) else { return Ok(last) };
+        let local = versions.of(&target.local);
+        let version = versions.ranked(local);
+        // Somebody else's, written since the first look.
+        if prevails(target, &version, &versions.remote()) || !displace(target, removals, &version, &index)? {
+            return Ok(Way::Changed);
+        }
+        last = Way::Cleared(Met { local, index });
+    }
+    Err(Report::new(
+        PgSqlErrorCode::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
+        "a row that holds a unique value of a newer one cannot be taken out of its table",
+    )
+    .hint("A trigger of the table that fires on replicas may keep rows from being deleted."))
+}
+
+/// Displaces the row in `local`. False: another transaction changed it.
+fn displace(
+    target: &mut Target,
+    removals: &mut Removals,
+    version: &merge::Version,
+    index: &str,
+) -> Result<bool, Report> {
+    let image = RowImage::of(&target.local, target.table());
+    let (hash, xid) = (target.key_hash_of(&target.local), target.local.writer());
+    if target.delete() != Written::Done {
+        return Ok(false);
+    }
+    let table = target.table().id().get();
+    keep(table, hash, Displaced { version: kept(version, xid), image }, index)?;
+    tombstones::write_displaced(table, hash)?;
+    removals.displaced_one(table);
+    next_command();
+    Ok(true)
+}
+
+/// The row in `remote`, which is of the transaction that is being applied, is displaced instead of being written.
+pub fn put_aside(target: &mut Target, versions: &Versions, index: &str) -> Result<(), Report> {
+    session::assign_xid();
+    let image = RowImage::of(&target.remote, target.table());
+    let version = kept(&versions.remote(), session::current_xid());
+    keep(target.table().id().get(), target.key_hash(), Displaced { version, image }, index)
+}
+
+fn keep(table: u32, hash: Option<i64>, row: Displaced, index: &str) -> Result<(), Report> {
+    catalog::insert(table, hash, row, index)?;
+    displaced::mark(table);
+    changed::note(table);
+    Ok(())
+}
+
+/// A TRUNCATE of the transaction that is being applied takes the displaced rows that are older.
+pub fn truncate(table: u32, versions: &mut Versions) -> Result<(), Report> {
+    if !displaced::is_marked(table) {
+        return Ok(());
+    }
+    for entry in catalog::entries(Some(&[table]))? {
+        if versions.remote_wins(entry.version.into()) {
+            catalog::delete(entry.id)?;
+        }
+    }
+    changed::note(table);
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! Changes of a row that is displaced: users do not see it, but its key has a state like any other.
+//!
+//! # Invariants
+//! 1. The row is found before the key counts as one without a row: what is remembered of removals is older than it.
+//! 2. A change that wins takes the row's place, and is then visible or displaced by itself.
+
+use super::Row;
+use crate::apply::displace;
+use crate::apply::version::{LocalVersion, Versions};
+use crate::catalog::displaced::{self as catalog, Displaced};
+use crate::conflict::Conflict;
+use crate::error::Report;
+use spock_core::merge::{ConflictType, Resolution};
+
+/// A displaced row and its id.
+type Found = (i64, Displaced);
+
+impl Row<'_> {
+    /// The displaced row with the key in `remote`, which no visible row has. Its values are in `merged`.
+    pub(super) fn displaced(&mut self) -> Result<Option<Found>, Report> {
+        if self.mapping.key.is_none() {
+            return Ok(None);
+        }
+        displace::of_key(self.target, self.removals)
+    }
+
+    /// A new row for its key takes its place, and ends as a conflict or none; `Err`: it is older.
+    #[allow(
+        clippy::type_complexity,
+        reason = "an error, a change that loses, one that wins with or without a conflict"
+    )]
+    pub(super) fn replaces(
+        &mut self,
+        versions: &Versions,
+        kind: ConflictType,
+        id: i64,
+        row: &Displaced,
+    ) -> Result<Result<Option<Conflict>, Conflict>, Report> {
+        let local = LocalVersion::from(row.version);
+        if !versions.remote_wins(local) {
+            return Ok(Err(self.unseen(kind, Resolution::KeepLocal, local)));
+        }
+        catalog::delete(id)?;
+        let same = row.version.origin == versions.remote().origin && row.version.time == versions.remote_time();
+        let conflict = match kind {
+            ConflictType::InsertExists => !same,
+            _ => versions.other_origin(local),
+        };
+        Ok(Ok(conflict.then(|| self.unseen(kind, Resolution::ApplyRemote, local))))
+    }
+
+    /// An UPDATE of it. `remote` has what came, `merged` the row. `left`: hash of its key, which the UPDATE changes.
+    pub(super) fn update_displaced(
+        &mut self,
+        versions: &mut Versions,
+        (id, row): Found,
+        left: Option<Option<i64>>,
+    ) -> Result<Option<Conflict>, Report> {
+        let kind = ConflictType::UpdateOriginDiffers;
+        let conflict = match self.replaces(versions, kind, id, &row)? {
+            Ok(conflict) => conflict,
+            Err(lost) => return Ok(Some(lost)),
+        };
+        for number in self.mapping.columns.iter().filter_map(|column| column.number) {
+            if self.mapping.present[number.index()] {
+                let value = self.target.remote.get(number);
+                self.target.merged.set(number, value);
+            }
+        }
+        self.target.remote_from_merged();
+        let probe = self.target.inserts_fire_before();
+        match left {
+            None => self.store_over(versions, kind, probe, Some(conflict)),
+            Some(hash) => {
+                self.removals.missed_hash(self.target, hash)?;
+                Ok(self.store(versions, kind, probe)?.or(conflict))
+            }
+        }
+    }
+
+    /// A DELETE of it.
+    pub(super) fn delete_displaced(
+        &mut self,
+        versions: &Versions,
+        (id, row): Found,
+    ) -> Result<Option<Conflict>, Report> {
+        let local = LocalVersion::from(row.version);
+        if !versions.remote_wins(local) {
+            return Ok(Some(self.unseen(ConflictType::DeleteExists, Resolution::Skip, local)));
+        }
+        catalog::delete(id)?;
+        self.removals.missed(self.target)?;
+        let differs = versions.other_origin(local);
+        Ok(differs.then(|| self.unseen(ConflictType::DeleteOriginDiffers, Resolution::ApplyRemote, local)))
+    }
+
+    /// An UPDATE gives it another key, under which it is written by itself.
+    pub(super) fn leave_displaced(
+        &mut self,
+        versions: &Versions,
+        (id, row): Found,
+    ) -> Result<Option<Conflict>, Report> {
+        let local = LocalVersion::from(row.version);
+        if !versions.remote_wins(local) {
+            return Ok(Some(self.unseen(ConflictType::UpdateOriginDiffers, Resolution::KeepLocal, local)));
+        }
+        catalog::delete(id)?;
+        self.removals.missed(self.target)?;
+        Ok(None)
+    }
+
+    /// A conflict with a row that is in no table.
+    fn unseen(&mut self, kind: ConflictType, outcome: Resolution, local: LocalVersion) -> Conflict {
+        self.target.local.clear();
+        Conflict { kind, outcome, local: Some(local) }
+    }
+}
