@@ -35,11 +35,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Starts at the position from which the stream was asked for. It is confirmed with the first status, so what was applied up
-    /// to it must be durable here already.
-    pub fn starting_at(start: Option<Lsn>) -> Self {
-        let reported = Positions { written: start, flushed: start, applied: start };
-        Self { received: start, pending: VecDeque::new(), reported }
+    /// Starts at the position from which the stream was asked for. What was applied up to it lies before `local_end` in this
+    /// node's WAL, and is confirmed as soon as that is safe.
+    pub fn starting_at(start: Option<Lsn>, local_end: Option<Lsn>) -> Self {
+        let pending = start.zip(local_end).map(|(remote_end, local_end)| Pending { local_end, remote_end });
+        let reported = Positions { written: start, flushed: None, applied: start };
+        Self { received: start, pending: pending.into_iter().collect(), reported }
     }
 
     /// The provider has sent, or decoded without sending, everything up to `upto`.
@@ -64,7 +65,7 @@ impl Progress {
         self.pending.len()
     }
 
-    /// What may be confirmed now that this node's WAL is durable up to `local_flushed`. Positions inside a transaction that
+    /// What may be confirmed now that this node's WAL is durable up to `local_flushed`, also for who takes its place. Positions inside a transaction that
     /// is still being received are below its commit, so they may be confirmed all the same.
     pub fn report(&mut self, local_flushed: Option<Lsn>) -> Positions {
         let mut newest_durable = None;
@@ -109,7 +110,8 @@ mod tests {
 
     #[test]
     fn nothing_is_flushed_before_it_is_durable_here() {
-        let mut progress = Progress::starting_at(lsn(100));
+        let mut progress = Progress::starting_at(lsn(100), lsn(1));
+        assert_eq!(progress.report(lsn(0)).flushed, None, "what was applied before is not known to be safe");
         progress.received(lsn(150));
         assert_eq!(progress.report(lsn(1)).flushed, lsn(150), "nothing outstanding: all that was received");
         progress.applied(at(200), at(10));
@@ -127,7 +129,7 @@ mod tests {
     proptest! {
         #[test]
         fn positions_are_ordered_and_never_move_back(steps in proptest::collection::vec((0..3_u8, 1..20_u64), 1..60)) {
-            let mut progress = Progress::starting_at(lsn(1));
+            let mut progress = Progress::starting_at(lsn(1), None);
             let (mut remote, mut local, mut durable) = (1_u64, 0_u64, 0_u64);
             let mut commits: Vec<(u64, u64)> = Vec::new();
             let mut last = progress.last_report();

@@ -1,7 +1,7 @@
 //! The connection loop: frames to messages, keepalives and feedback to the provider.
 //!
 //! # Invariants
-//! 1. Feedback reports as flushed only what is on this node's disk.
+//! 1. Feedback reports as flushed only what is on this node's disk, and on those of its synchronous standbys.
 //! 2. Every wait has a limit and ends at a signal.
 //! 3. A frame is used only until the next one is asked for.
 
@@ -123,7 +123,7 @@ impl<'s> Receiver<'s> {
         Self {
             applier: Applier::new(subscription, local, nodes, origin, known, whole),
             stream,
-            progress: Progress::starting_at(start),
+            progress: Progress::starting_at(start, Lsn::new(session::flushed_lsn())),
             unpublished: None,
             published_at: now,
             heard: Heard::new(ProviderClock::new(subscription.origin.id, &subscription.origin.name)),
@@ -325,7 +325,7 @@ impl<'s> Receiver<'s> {
     /// Tells the provider how far we are. Not forced: only if something changed.
     fn feedback(&mut self, forced: bool, reply_wanted: bool) {
         let before = self.progress.last_report();
-        let now = self.progress.report(Lsn::new(session::flushed_lsn()));
+        let now = self.progress.report(Lsn::new(session::safe_lsn()));
         if !forced && now.flushed == before.flushed && now.applied == before.applied {
             return;
         }
@@ -535,7 +535,7 @@ fn handle(envelope: Result<Envelope<'_>, WireError>, applier: &mut Applier<'_>) 
 }
 
 fn send_feedback(stream: &mut Stream, progress: &mut Progress, place: &Place, reply_wanted: bool) {
-    let now = progress.report(Lsn::new(session::flushed_lsn()));
+    let now = progress.report(Lsn::new(session::safe_lsn()));
     send_positions(stream, now, place, reply_wanted);
 }
 

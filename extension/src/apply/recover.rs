@@ -74,17 +74,21 @@ pub fn react(subscription: &Subscription, stream: &Stream, caught: Caught) -> Ex
     match next {
         Next::Again => Exit::Again(report),
         Next::BackOff => Exit::Retry(report),
-        Next::Disable => match attempt(|| disable(subscription, place, &text)) {
-            Ok(()) => {
-                registry::remember_failure(None);
-                Exit::Disabled
+        Next::Disable => {
+            // First: the manager ends this process as soon as it sees that the subscription is disabled.
+            registry::report_error(&report);
+            match attempt(|| disable(subscription, place, &text)) {
+                Ok(()) => {
+                    registry::remember_failure(None);
+                    Exit::Disabled
+                }
+                // The record could not be written: what was wrong first is tried again.
+                Err(second) => {
+                    log(Level::Warning, &second.report);
+                    Exit::Retry(report)
+                }
             }
-            // The record could not be written: what was wrong first is tried again.
-            Err(second) => {
-                log(Level::Warning, &second.report);
-                Exit::Retry(report)
-            }
-        },
+        }
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Relation {
     pub kind: char,
     /// Neither temporary nor unlogged.
     pub permanent: bool,
+    /// Its rows are in the server's own heap, or it has none itself: versions of rows are read from there.
+    pub heap: bool,
     /// Part of a partitioned table.
     pub is_partition: bool,
     /// The extension that owns it.
@@ -51,6 +53,8 @@ pub struct Column {
 /// An index that the server itself would take as the identity of rows: valid, unique, not deferred, whole.
 const RELATION: &str =
     "SELECT c.oid::int8, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence = 'p', c.relispartition,
+       c.relkind <> 'r' OR EXISTS (SELECT FROM pg_catalog.pg_am m WHERE m.oid = c.relam
+           AND m.amhandler = 'pg_catalog.heap_tableam_handler'::pg_catalog.regproc),
        (SELECT e.extname::text FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
          WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
            AND d.refclassid = 'pg_catalog.pg_extension'::regclass LIMIT 1),
@@ -64,7 +68,7 @@ const RELATION: &str =
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace ";
 
 fn read(row: &Row<'_>) -> Result<Relation, Report> {
-    let identity = row.texts(8)?;
+    let identity = row.texts(9)?;
     Ok(Relation {
         oid: row.oid(1)?,
         schema: row.get(2)?,
@@ -72,7 +76,8 @@ fn read(row: &Row<'_>) -> Result<Relation, Report> {
         kind: row.get::<String>(4)?.chars().next().unwrap_or(' '),
         permanent: row.get(5)?,
         is_partition: row.get(6)?,
-        extension: row.opt(7)?,
+        heap: row.get(7)?,
+        extension: row.opt(8)?,
         identity: (!identity.is_empty()).then_some(identity),
     })
 }

@@ -69,7 +69,8 @@ fn settle(table: u32, change: Change, sets: &[RepSet]) -> Result<(), Report> {
     };
     let facts = membership::Table {
         blocked: is_blocked(&relation)?,
-        permanent: relation.permanent,
+        // A table that is kept elsewhere than in a heap can be in no set either.
+        permanent: relation.permanent && relation.heap,
         identity: relation.identity.is_some(),
         full: relations::identity_is_full(table)?,
     };
@@ -143,7 +144,7 @@ fn parent_of(partition: u32) -> Result<Option<u32>, Report> {
 fn follow_parent(partition: u32, parent: u32, sets: &[RepSet]) -> Result<(), Report> {
     let parents = repset::sets_with(parent)?;
     let Some(relation) = relations::relation(partition)? else { return Ok(()) };
-    if parents.is_empty() || !relation.permanent || is_blocked(&relation)? {
+    if parents.is_empty() || !relation.permanent || !relation.heap || is_blocked(&relation)? {
         return Ok(());
     }
     let mut plan = Plan::default();

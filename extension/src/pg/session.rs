@@ -24,6 +24,21 @@ pub fn flushed_lsn() -> u64 {
     unsafe { pg_sys::GetFlushRecPtr(core::ptr::null_mut()) }
 }
 
+/// WAL up to here cannot be lost with this server: it is on disk, and where synchronous standbys are set, enough of them have
+/// it on theirs. One of them may take this server's place.
+pub fn safe_lsn() -> u64 {
+    let flushed = flushed_lsn();
+    // SAFETY: a setting of this process, null or a string; shared memory that the server has set up. The position is one
+    // aligned word that only grows.
+    unsafe {
+        if pg_sys::SyncRepStandbyNames.is_null() || *pg_sys::SyncRepStandbyNames == 0 || pg_sys::max_wal_senders == 0 {
+            return flushed;
+        }
+        let confirmed = (&raw const (*pg_sys::WalSndCtl).lsn[pg_sys::SYNC_REP_WAIT_FLUSH as usize]).read_volatile();
+        flushed.min(confirmed)
+    }
+}
+
 /// Where the next WAL record goes: all that is in the WAL lies before.
 pub fn insert_position() -> Option<Lsn> {
     // SAFETY: outside recovery; reads shared memory.

@@ -141,10 +141,16 @@ fn refuse(relation: &Relation, set: &str, why: String) -> Report {
     .detail(why)
 }
 
+/// Why only the server's own heap will do: what a row says of who wrote it is read there.
+const NOT_HEAP: &str = "Its table access method is not heap, so nobody can tell when and where its rows were written.";
+
 /// Whether a table may be in a set.
 pub(super) fn check_table(table: &Relation, set: &RepSet) -> Result<(), Report> {
     if !matches!(table.kind, 'r' | 'p') {
         return Err(refuse(table, &set.name, "Only tables can be replicated.".to_owned()));
+    }
+    if !table.heap {
+        return Err(refuse(table, &set.name, NOT_HEAP.to_owned()));
     }
     check_member(table, &set.name)?;
     if set.actions.needs_identity() {
@@ -218,6 +224,10 @@ fn add_candidate(table: &Relation, set: &RepSet) -> Result<bool, Report> {
             "extension \"{extension}\" is kept out of replication sets, skipping table \"{}\"",
             table.qualified()
         ));
+        return Ok(false);
+    }
+    if !table.heap {
+        warn(format!("table \"{}\" is skipped: {NOT_HEAP}", table.qualified()));
         return Ok(false);
     }
     if set.actions.needs_identity() && table.identity.is_none() {

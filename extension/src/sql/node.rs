@@ -9,6 +9,7 @@ use pgrx::spi::quote_identifier;
 use spock_core::names::{self, NameError};
 use spock_core::types::NodeId;
 
+use super::subscription::forget_progress;
 use super::{null_argument, required_name};
 use crate::catalog::query::select_one;
 use crate::catalog::repset::{DEFAULT_SETS, RepSet, delete_set, insert_set, sets_of};
@@ -189,6 +190,7 @@ fn drop_own_slots(node: &Node) -> Result<(), Report> {
         // The savepoint in which it was dropped was rolled back.
         return Ok(());
     }
+    forget_progress(node.id, None);
     for slot in relations::own_slots()? {
         let dropped = attempt_nested(|| {
             query::select("SELECT pg_catalog.pg_drop_replication_slot($1::name)", &[slot.name.as_str().into()], |_| {

@@ -9,7 +9,7 @@
 use pgrx::PgSqlErrorCode;
 use spock_core::names::{self, NameError};
 use spock_core::sync::{SyncKind, SyncState};
-use spock_core::types::SubId;
+use spock_core::types::{NodeId, SubId};
 
 use super::node::{checked_dsn, refuse_taken_id};
 use super::options::check_forward_origins;
@@ -23,9 +23,10 @@ use crate::error::Report;
 use crate::pg::authority::{refuse_in_transaction_block, require_administrator};
 use crate::pg::before_commit::before_commit;
 use crate::pg::function::{Answer, ArgType, Call, Value};
-use crate::pg::raise::{Level, log};
+use crate::pg::raise::{Level, log, warn};
 use crate::pg::server;
 use crate::sync::{finish, initial, structure};
+use crate::worker::progress;
 use crate::worker::registry::{Change, signal_at_commit, terminate_workers_and_wait};
 
 /// The only value of `forward_origins`.
@@ -336,8 +337,11 @@ fn clean_up(subscription: &Subscription) -> Result<(), Report> {
         // The savepoint in which it was dropped was rolled back.
         return Ok(());
     }
-    let Subscription { name, slot_name, origin, origin_if, .. } = subscription;
+    let Subscription { name, slot_name, origin, origin_if, target, .. } = subscription;
     terminate_workers_and_wait(server::database_oid(), subscription.id);
+    if topology::subscriptions_with(origin.id)?.is_empty() {
+        forget_progress(target.id, Some(origin.id));
+    }
     give_up_parked(subscription)?;
     // Only now: a worker that was starting made slot and origin of its table until it was ended.
     let leftovers = finish::leftovers(subscription)?;
@@ -357,6 +361,13 @@ fn clean_up(subscription: &Subscription) -> Result<(), Report> {
         }
     }
     slots.iter().try_for_each(|slot| topology::drop_origin(slot))
+}
+
+/// What is known of a provider's progress, or of all of a node's, goes with them.
+pub(super) fn forget_progress(node: NodeId, remote: Option<NodeId>) {
+    if let Err(error) = progress::forget(server::database_oid(), node, remote) {
+        warn(format!("could not write spock/resource.dat: {error}"));
+    }
 }
 
 /// What is parked for a subscription that goes is not lost without a trace.

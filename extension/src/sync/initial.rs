@@ -28,7 +28,7 @@ use crate::pg::raise::{Level, log, log_line};
 use crate::pg::scope::Txn;
 use crate::pg::{latch, origin, process, server, session};
 use crate::sequences;
-use crate::worker::progress::{self, ProgressKey};
+use crate::worker::progress::{self, ProgressKey, Seed};
 use crate::worker::registry::{self, WorkerStatus};
 use pgrx::PgSqlErrorCode;
 use spock_core::sync::{SubscriptionStep, SyncKind, SyncState, TableName, subscription_step};
@@ -104,8 +104,9 @@ fn begin(subscription: &Subscription, held: &mut Option<NewSlot>, structure: boo
     if paused {
         release(snapshot);
     }
-    write_beginning(subscription, &slot, &tables, (structure, data), again)?;
+    // Before the commit that says that the copy was begun: a crash after that one goes on without asking again.
     seed(subscription, &peers);
+    write_beginning(subscription, &slot, &tables, (structure, data), again)?;
     fault::point(fault::SYNC_BEGUN);
     if structure {
         let workspace = Workspace::open(subscription)?;
@@ -194,9 +195,20 @@ fn wanted_tables(
 
 /// What the snapshot holds of other nodes becomes what this node knows of them.
 fn seed(subscription: &Subscription, peers: &[PeerProgress]) {
-    for peer in peers {
-        let key = ProgressKey { database: process::own_database(), node: subscription.target.id, remote: peer.node };
-        progress::seed(key, peer.commit_time, peer.commit_lsn, peer.insert_lsn.max(peer.received_lsn));
+    let seeds: Vec<Seed> = peers
+        .iter()
+        .map(|peer| Seed {
+            key: ProgressKey { database: process::own_database(), node: subscription.target.id, remote: peer.node },
+            commit: (peer.commit_time, peer.commit_lsn),
+            received: peer.insert_lsn.max(peer.received_lsn),
+        })
+        .collect();
+    if let Err(error) = progress::seed(&seeds) {
+        Report::new(
+            PgSqlErrorCode::ERRCODE_IO_ERROR,
+            format!("could not write down what the provider knows of other nodes: {error}"),
+        )
+        .raise();
     }
 }
 
@@ -319,6 +331,8 @@ fn ready(subscription: &Subscription, row: &SyncRow) {
 /// Disables the subscription: somebody has to look. Its slot is dropped as long as nothing of it was used, so that it does not
 /// keep WAL meanwhile.
 fn give_up(subscription: &Subscription, report: &Report) {
+    // First: the manager ends this process as soon as it sees that the subscription is disabled.
+    registry::report_error(report);
     let row = state(subscription);
     let txn = Txn::begin();
     let shown = match &report.detail {
@@ -337,7 +351,6 @@ fn give_up(subscription: &Subscription, report: &Report) {
         .hint("Remove the cause and call spock.sub_enable: the copy goes on. Or drop the subscription.");
     warning.detail = report.detail.clone();
     log(Level::Warning, &warning);
-    registry::report_error(report);
     if row.state != SyncState::Constraints {
         let dropped =
             Session::open(subscription, "cleanup").and_then(|mut side| side.drop_stale_slot(&subscription.slot_name));

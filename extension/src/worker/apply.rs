@@ -17,6 +17,7 @@ use crate::pg::scope::Txn;
 use crate::pg::server;
 use crate::settings;
 use crate::sync;
+use crate::worker;
 use crate::worker::registry::{self, Ended, Ticket, WorkerStatus};
 use core::ffi::CStr;
 use spock_core::types::SubId;
@@ -66,6 +67,11 @@ fn live(argument: u64, kind: &str, work: fn(&Subscription) -> Exit) {
     };
     match exit {
         Exit::Clean | Exit::Disabled => {
+            registry::ending(Ended::Clean);
+            process::exit(0)
+        }
+        // What its tables were needed for is not wanted any more.
+        Exit::Retry(_) | Exit::Again(_) if worker::without_extension() => {
             registry::ending(Ended::Clean);
             process::exit(0)
         }

@@ -16,7 +16,7 @@ use crate::error::Report;
 use crate::pg::attempt::attempt;
 use crate::pg::latch;
 use crate::pg::process;
-use crate::pg::raise::{self, Level};
+use crate::pg::raise;
 use crate::pg::scope::Txn;
 use crate::sequences;
 use crate::settings;
@@ -66,7 +66,7 @@ pub fn main(argument: u64) {
 
 fn fail(report: &Report) -> ! {
     registry::report_error(report);
-    raise::log(Level::Warning, report);
+    crate::worker::complain(report);
     registry::ending(Ended::Failed);
     process::exit(1)
 }
@@ -178,12 +178,12 @@ fn pass_over_sequences() -> Duration {
         Ok(Ok(true)) => SEQUENCE_PASS_INTERVAL_BUSY,
         Ok(Ok(false)) => SEQUENCE_PASS_INTERVAL,
         Ok(Err(report)) => {
-            raise::log(Level::Warning, &report);
+            crate::worker::complain(&report);
             SEQUENCE_PASS_INTERVAL
         }
         Err(caught) => {
             if caught.report.code != PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE {
-                raise::log(Level::Warning, &caught.report);
+                crate::worker::complain(&caught.report);
             }
             SEQUENCE_PASS_INTERVAL
         }
@@ -203,8 +203,8 @@ fn clean_up() {
     match deleted {
         Ok(Ok(0)) => {}
         Ok(Ok(count)) => raise::log_line(format!("{count} conflicts older than {days} days were deleted")),
-        Ok(Err(report)) => raise::log(Level::Warning, &report),
-        Err(caught) => raise::log(Level::Warning, &caught.report),
+        Ok(Err(report)) => crate::worker::complain(&report),
+        Err(caught) => crate::worker::complain(&caught.report),
     }
 }
 
@@ -218,9 +218,9 @@ fn prune(pruning: &mut Pruning) {
     });
     match pruned {
         Ok(Ok(())) => {}
-        Ok(Err(report)) => raise::log(Level::Warning, &report),
+        Ok(Err(report)) => crate::worker::complain(&report),
         Err(caught) if caught.report.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {}
-        Err(caught) => raise::log(Level::Warning, &caught.report),
+        Err(caught) => crate::worker::complain(&caught.report),
     }
 }
 

@@ -33,13 +33,37 @@ pub mod supervisor;
 pub mod tombstones;
 pub mod updater;
 
+use crate::error::Report;
+use crate::pg::attempt::attempt;
+use crate::pg::authority::extension_installed;
 use crate::pg::compat::slot::OWN_SLOT_SYNC;
 use crate::pg::process::{self, WorkerSpec};
+use crate::pg::raise::{self, Level};
+use crate::pg::scope::Txn;
 use std::time::Duration;
 
 /// The postmaster starts the supervisor again so long after it ended. Short: after one backend crashed, all replication
 /// waits for this.
 const SUPERVISOR_RESTART: Duration = Duration::from_secs(1);
+
+/// Whether the extension is not installed in this process's database any more. Outside a transaction.
+pub fn without_extension() -> bool {
+    let look = || {
+        let txn = Txn::begin();
+        let there = extension_installed();
+        txn.commit();
+        there
+    };
+    attempt(look).is_ok_and(|there| !there)
+}
+
+/// Logs what a pass over this database failed with, unless that was because the extension was dropped meanwhile: its tables
+/// are missed by nobody.
+pub fn complain(report: &Report) {
+    if !without_extension() {
+        raise::log(Level::Warning, report);
+    }
+}
 
 /// Reserves shared memory and registers the supervisor. Only while the server preloads libraries.
 pub fn init() {

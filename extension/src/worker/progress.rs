@@ -1,12 +1,14 @@
-//! How far each group of subscriptions has come, beyond the life of a worker process. In shared memory; survives a clean
-//! restart of the server in `spock/resource.dat`.
+//! How far each group of subscriptions has come, beyond the life of a worker process. In shared memory; `spock/resource.dat`
+//! has it as it was at the last clean stop, copy, or drop of a subscription.
 //!
 //! # Invariants
 //! 1. Nothing here decides where replication starts: that is the replication origin's position. These are for people,
 //!    views and other nodes that ask.
 //! 2. Commit time, commit position and update time of a group change together, and only forward in commit time. Inserted
 //!    and received positions only move forward.
-//! 3. A file that does not fit this server is ignored with a WARNING: it never keeps the server from starting.
+//! 3. What a copy told of other nodes is on disk before the copy is begun: nobody says it again. What a stream told may be
+//!    older after a crash, until its worker starts.
+//! 4. A file that does not fit this server is ignored with a WARNING: it never keeps the server from starting.
 //!
 //! # Not here
 //! Feedback and positions that the provider may rely on (`spock_core::progress`, `apply`).
@@ -215,17 +217,58 @@ pub fn reconcile(key: ProgressKey, origin: Option<Lsn>) {
     }
 }
 
-/// What a copy brought with it of another node: replaces what was known, backwards too.
-pub fn seed(key: ProgressKey, commit_time: Option<PgTime>, commit: Option<Lsn>, received: Option<Lsn>) {
-    update(key, &ProgressUpdate::default());
-    if let Some(group) = GROUPS.write().iter_mut().find(|group| group.is(key)) {
-        group.commit_ts = micros(commit_time);
-        group.updated_ts = micros(commit_time);
-        group.commit_lsn = Lsn::raw(commit);
-        group.received_lsn = Lsn::raw(received).max(group.commit_lsn);
-        group.insert_lsn = group.received_lsn;
-        group.by_decode = 0;
+/// What a copy tells of another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seed {
+    /// The group that it is about.
+    pub key: ProgressKey,
+    /// Commit time and end of the last transaction that the copy holds.
+    pub commit: (Option<PgTime>, Option<Lsn>),
+    /// End of what the copy's provider had received.
+    pub received: Option<Lsn>,
+}
+
+/// What a copy brought with it of other nodes: replaces what was known, backwards too, and is on disk when this returns.
+pub fn seed(seeds: &[Seed]) -> std::io::Result<()> {
+    if seeds.is_empty() {
+        return Ok(());
     }
+    for seed in seeds {
+        update(seed.key, &ProgressUpdate::default());
+        if let Some(group) = GROUPS.write().iter_mut().find(|group| group.is(seed.key)) {
+            let (time, end) = seed.commit;
+            group.commit_ts = micros(time);
+            group.updated_ts = micros(time);
+            group.commit_lsn = Lsn::raw(end);
+            group.received_lsn = Lsn::raw(seed.received).max(group.commit_lsn);
+            group.insert_lsn = group.received_lsn;
+            group.by_decode = 0;
+        }
+    }
+    save()
+}
+
+/// Forgets the groups of a node that is dropped, or with `remote` the one to that provider: a later life of that name knows
+/// nothing yet.
+pub fn forget(database: u32, node: NodeId, remote: Option<NodeId>) -> std::io::Result<()> {
+    let gone = |group: &Group| {
+        group.database == database
+            && group.node == node.get()
+            && remote.is_none_or(|remote| group.remote == remote.get())
+    };
+    let mut found = false;
+    for group in GROUPS.write().iter_mut().filter(|group| gone(group)) {
+        *group = FREE;
+        found = true;
+    }
+    if found { save() } else { Ok(()) }
+}
+
+/// Writes all groups to disk. Under the lock, so that two processes do not write at once.
+pub fn save() -> std::io::Result<()> {
+    let groups = GROUPS.write();
+    let rows: Vec<ProgressRow> = groups.iter().filter_map(Group::row).collect();
+    progress_file::save(&rows)
 }
 
 /// All groups of the server.

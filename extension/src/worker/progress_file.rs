@@ -1,4 +1,4 @@
-//! `spock/resource.dat` below the data directory: the groups' progress over a clean restart. Format of the C edition 6.0:
+//! `spock/resource.dat` below the data directory: the groups' progress over a restart. Format of the C edition 6.0:
 //! native byte order, 24 bytes of header, 72 bytes a record.
 //!
 //! # Invariants
@@ -22,7 +22,7 @@ fn path() -> PathBuf {
     process::data_directory().join("spock").join("resource.dat")
 }
 
-/// What the last clean shutdown wrote.
+/// What was written last.
 pub fn load() -> Vec<ProgressRow> {
     let bytes = match fs::read(path()) {
         Ok(bytes) => bytes,
@@ -41,7 +41,7 @@ pub fn load() -> Vec<ProgressRow> {
     }
 }
 
-/// Writes `rows` for the next start.
+/// Writes `rows` for the next start; on disk when it returns. Not for two processes at once.
 pub fn save(rows: &[ProgressRow]) -> std::io::Result<()> {
     let target = path();
     let temporary = target.with_extension("dat.tmp");

@@ -14,7 +14,6 @@ use crate::pg::raise::{self, Level};
 use crate::pg::scope::Txn;
 use crate::worker::keeper::{Keeper, Wanted};
 use crate::worker::progress;
-use crate::worker::progress_file;
 use crate::worker::registry::{self, Changed, Ended, Role, WorkerStatus};
 use crate::worker::tombstones;
 use std::collections::HashSet;
@@ -119,7 +118,7 @@ fn save_progress() {
         // Latches are of no use in a process that is leaving, and nobody signals the end of the last worker.
         std::thread::sleep(Duration::from_millis(5));
     }
-    if let Err(error) = progress_file::save(&progress::snapshot()) {
+    if let Err(error) = progress::save() {
         raise::warn(format!("could not write spock/resource.dat: {error}"));
     }
     statistics::save();

@@ -24,7 +24,6 @@ use crate::pg::deletes::{self, Removed};
 use crate::pg::horizon::{self, FullXid};
 use crate::pg::origin;
 use crate::pg::process;
-use crate::pg::raise::{self, Level};
 use crate::pg::scope::Txn;
 use crate::pg::shmem::{self, SharedTable, shareable};
 use crate::settings;
@@ -275,9 +274,9 @@ impl Upkeep {
         // A catalog that cannot be read now can be at the next look.
         match attempt(|| self.step(hold.removals)) {
             Ok(Ok(())) => {}
-            Ok(Err(report)) => raise::log(Level::Warning, &report),
+            Ok(Err(report)) => crate::worker::complain(&report),
             Err(caught) if caught.report.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {}
-            Err(caught) => raise::log(Level::Warning, &caught.report),
+            Err(caught) => crate::worker::complain(&caught.report),
         }
         Some(LOOK_INTERVAL)
     }

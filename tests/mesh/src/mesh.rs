@@ -185,27 +185,73 @@ impl Mesh {
     /// Stops replication between two nodes in both directions, and waits until nothing more can arrive.
     #[track_caller]
     pub fn cut(&self, one: &str, other: &str) -> &Self {
-        for (provider, subscriber) in [(one, other), (other, one)] {
-            let name = subscription_name(provider, subscriber);
-            let slot = self.slot_of(subscriber, &name);
-            self.node(subscriber).sql(&format!("select spock.sub_disable({})", literal(&name)));
-            let ask = format!("select active from pg_replication_slots where slot_name = {}", literal(&slot));
-            self.node(provider).comes_to_read(&ask, "f");
-            self.cuts().push(name);
-        }
-        self
+        self.hold(one, other).hold(other, one)
     }
 
     /// Lets two nodes replicate again.
     #[track_caller]
     pub fn heal(&self, one: &str, other: &str) -> &Self {
-        for (provider, subscriber) in [(one, other), (other, one)] {
-            let name = subscription_name(provider, subscriber);
-            self.node(subscriber).sql(&format!("select spock.sub_enable({})", literal(&name)));
-            must(topology::wait_replicating(self.node(subscriber), &name, Deadline::story()));
-            self.cuts().retain(|cut| *cut != name);
+        self.release(one, other).release(other, one)
+    }
+
+    /// Holds back what `provider` sends to `subscriber`, and waits until nothing more can arrive.
+    #[track_caller]
+    pub fn hold(&self, provider: &str, subscriber: &str) -> &Self {
+        let name = subscription_name(provider, subscriber);
+        let slot = self.slot_of(subscriber, &name);
+        self.node(subscriber).sql(&format!("select spock.sub_disable({})", literal(&name)));
+        let ask = format!("select active from pg_replication_slots where slot_name = {}", literal(&slot));
+        self.node(provider).comes_to_read(&ask, "f");
+        self.cuts().push(name);
+        self
+    }
+
+    /// Lets it through again.
+    #[track_caller]
+    pub fn release(&self, provider: &str, subscriber: &str) -> &Self {
+        let name = subscription_name(provider, subscriber);
+        self.node(subscriber).sql(&format!("select spock.sub_enable({})", literal(&name)));
+        must(topology::wait_replicating(self.node(subscriber), &name, Deadline::story()));
+        self.cuts().retain(|cut| *cut != name);
+        self
+    }
+
+    /// What `provider` has committed so far is applied on `subscriber`, and nothing that comes later: the link is held
+    /// before and after.
+    #[track_caller]
+    pub fn deliver(&self, provider: &str, subscriber: &str) -> &Self {
+        self.release(provider, subscriber)
+            .settle_between(provider, subscriber, &subscription_name(provider, subscriber))
+            .hold(provider, subscriber)
+    }
+
+    /// Holds every link.
+    #[track_caller]
+    pub fn isolate(&self) -> &Self {
+        for (provider, subscriber) in self.links() {
+            self.hold(&provider, &subscriber);
         }
         self
+    }
+
+    /// Releases every link that is held, and waits until everything is everywhere.
+    #[track_caller]
+    pub fn reunite(&self) -> &Self {
+        for (provider, subscriber) in self.links() {
+            if self.cuts().contains(&subscription_name(&provider, &subscriber)) {
+                self.release(&provider, &subscriber);
+            }
+        }
+        self.settle()
+    }
+
+    /// Every provider with every other node.
+    fn links(&self) -> Vec<(String, String)> {
+        let names: Vec<&str> = self.nodes().iter().map(Node::name).collect();
+        let to = |from: &str| {
+            names.iter().filter(|to| **to != from).map(|to| (from.to_owned(), (*to).to_owned())).collect::<Vec<_>>()
+        };
+        names.iter().flat_map(|from| to(from)).collect()
     }
 
     /// Name of a subscription's slot and origin.

@@ -42,8 +42,8 @@ fn local_commit_times_are_all_different() {
 }
 
 #[test]
-fn after_a_restart_with_the_clock_behind_commits_are_later_than_all_before() {
-    let name = "after_a_restart_with_the_clock_behind_commits_are_later_than_all_before";
+fn d7_after_a_restart_with_the_clock_behind_commits_are_later_than_all_before() {
+    let name = "d7_after_a_restart_with_the_clock_behind_commits_are_later_than_all_before";
     if !patched(name) || !faketime(name) {
         return;
     }
@@ -64,8 +64,8 @@ fn after_a_restart_with_the_clock_behind_commits_are_later_than_all_before() {
 }
 
 #[test]
-fn a_local_commit_after_a_remote_one_from_the_future_is_later_than_it() {
-    let name = "a_local_commit_after_a_remote_one_from_the_future_is_later_than_it";
+fn d7_a_local_commit_after_a_remote_one_from_the_future_is_later_than_it() {
+    let name = "d7_a_local_commit_after_a_remote_one_from_the_future_is_later_than_it";
     if !patched(name) || !faketime(name) {
         return;
     }

@@ -35,7 +35,7 @@ fn check(mesh: &Mesh, writer: &str, ledger: &spock_mesh::writer::Ledger) {
 }
 
 #[test]
-fn a_killed_apply_worker_loses_and_repeats_nothing() {
+fn d25_a_killed_apply_worker_loses_and_repeats_nothing() {
     let mesh = events();
     let writer = load(mesh.node("n1"));
     for _kill in 0..3 {
@@ -49,7 +49,7 @@ fn a_killed_apply_worker_loses_and_repeats_nothing() {
 }
 
 #[test]
-fn a_killed_subscriber_loses_and_repeats_nothing() {
+fn d25_a_killed_subscriber_loses_and_repeats_nothing() {
     let mesh = events();
     let writer = load(mesh.node("n1"));
     for _kill in 0..3 {
@@ -64,7 +64,7 @@ fn a_killed_subscriber_loses_and_repeats_nothing() {
 }
 
 #[test]
-fn a_killed_provider_loses_and_repeats_nothing() {
+fn d25_a_killed_provider_loses_and_repeats_nothing() {
     let mesh = events();
     let writer = load(mesh.node("n1"));
     for _kill in 0..3 {
@@ -97,7 +97,7 @@ fn killing_both_nodes_in_turn_while_both_are_written_to_loses_and_repeats_nothin
 }
 
 #[test]
-fn a_large_transaction_cut_off_by_a_kill_arrives_whole() {
+fn d25_a_large_transaction_cut_off_by_a_kill_arrives_whole() {
     let mesh = events();
     mesh.node("n1").sql("insert into event select n, 'n1' from generate_series(1, 100000) n");
     mesh.node("n2").kill();

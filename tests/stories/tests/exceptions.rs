@@ -139,6 +139,9 @@ fn d21_in_discard_mode_only_the_change_that_fails_is_left_out_and_is_recorded() 
     }
     n2.reads(STATUS, "replicating");
     n2.comes_to_log("leaves out 1 of 3 changes of transaction");
+    // What the user chose to leave out is found by comparing.
+    n2.sql("select spock.repset_add_table('default', 'checked')");
+    mesh.node("n1").reads("select key, side from spock.diff('n2', 'checked')", "{\"id\": 1}|local only");
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn a_promoted_standby_that_lacks_what_was_applied_is_refused_also_after_it_wrote
 }
 
 #[test]
-fn a_subscribers_standby_goes_on_exactly_where_its_primary_was() {
+fn d26_a_subscribers_standby_goes_on_exactly_where_its_primary_was() {
     let mesh = Mesh::unjoined(["n1", "n2"]).with_table_in("default_insert_only", "event (id bigint)");
     let mesh = mesh.standby_of("n2", "s2", &QUICK);
     mesh.subscribe("n2", "n1", "");
@@ -155,6 +155,41 @@ fn a_subscribers_standby_goes_on_exactly_where_its_primary_was() {
     let ledger = writer.finish();
     mesh.settle_between("n1", "s2", SUBSCRIPTION);
     ledger.check_exactly_once(mesh.node("s2"), "select id from event");
+}
+
+/// What the synchronous standby of the subscriber does not have is not confirmed: once it takes over, it is sent again.
+#[test]
+fn d26_nothing_that_was_confirmed_is_missing_on_a_standby_that_was_behind() {
+    let mesh = Mesh::unjoined(["n1", "n2"]).with_table_in("default_insert_only", "event (id bigint)");
+    let mesh = mesh.standby_of("n2", "s2", &QUICK);
+    let (n1, n2, s2) = (mesh.node("n1"), mesh.node("n2"), mesh.node("s2"));
+    mesh.subscribe("n2", "n1", "");
+    set(n2, "synchronous_standby_names", "s2");
+    n1.sql("insert into event values (1)");
+    mesh.settle_between("n1", "n2", SUBSCRIPTION);
+    spock_mesh::story::must(s2.stop(Stop::Fast));
+    let slot = mesh.slot_of("n2", SUBSCRIPTION);
+    let confirmed = format!("select confirmed_flush_lsn from pg_replication_slots where slot_name = '{slot}'");
+    let before = n1.query_one(&confirmed);
+    n1.sql("insert into event select n from generate_series(2, 100) n");
+    n2.comes_to_read("select count(*) from event", "100");
+    // Also a new worker, which begins behind these rows, does not confirm them.
+    n2.sql("set synchronous_commit = local; select spock.sub_disable('sub_n1_n2')")
+        .sql("set synchronous_commit = local; select spock.sub_enable('sub_n1_n2')");
+    let told = "select remote_insert_lsn is not null and status = 'running'
+                  from spock.progress, spock.sub_worker_status('sub_n1_n2')";
+    n2.comes_to_read(told, "t");
+    n1.sql("insert into event values (101)");
+    n2.comes_to_read("select count(*) from event", "101");
+    n1.reads(&confirmed, &before);
+    n2.kill();
+    spock_mesh::story::must(s2.unset("synchronous_standby_names"));
+    s2.start_again();
+    s2.reads("select count(*) from event", "1");
+    s2.promote();
+    s2.comes_to_read(&format!("select status from spock.sub_show_status('{SUBSCRIPTION}')"), "replicating");
+    mesh.settle_between("n1", "s2", SUBSCRIPTION);
+    s2.reads("select count(*), count(distinct id) from event", "101|101");
 }
 
 /// On 15 to 17 output is held back by the extension. Gives none where the server does it.

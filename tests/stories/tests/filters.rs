@@ -11,7 +11,7 @@ fn pair() -> Mesh {
 const ALL: &str = "select id, region, note from t order by id";
 
 #[test]
-fn an_update_that_crosses_the_filter_is_an_insert_or_a_delete() {
+fn d22_an_update_that_crosses_the_filter_is_an_insert_or_a_delete() {
     let mesh = pair();
     mesh.everywhere("create table t (id int primary key, region text, note text)");
     let n1 = mesh.node("n1");
@@ -51,7 +51,7 @@ fn a_row_that_comes_in_brings_its_unchanged_large_value_along() {
 
 /// With the default identity, the old row is known when the filter reads nothing but the key.
 #[test]
-fn a_filter_on_the_key_is_crossed_when_the_key_changes() {
+fn d22_a_filter_on_the_key_is_crossed_when_the_key_changes() {
     let mesh = pair();
     mesh.everywhere("create table t (id int primary key, region text, note text)");
     let n1 = mesh.node("n1");

@@ -1,7 +1,4 @@
-//! Keys that were removed stay removed, whatever arrives later; and nodes that remove and write the same keys end equal.
-//!
-//! The names are those of the cases in the charter of convergence. A table holds `(id, v)`; deliveries are held by cutting
-//! links and released by healing them.
+//! What is remembered of removed keys, for how long, and what it costs. How removals and writes end is in `cases`.
 
 use spock_mesh::story::must;
 use spock_mesh::{Mesh, Stop};
@@ -12,31 +9,6 @@ fn three() -> Mesh {
     Mesh::of(["n1", "n2", "n3"]).with_table(TABLE)
 }
 
-/// All links, in both directions, are cut.
-fn isolate(mesh: &Mesh) {
-    for (one, other) in [("n1", "n2"), ("n1", "n3"), ("n2", "n3")] {
-        mesh.cut(one, other);
-    }
-}
-
-fn heal(mesh: &Mesh) {
-    for (one, other) in [("n1", "n2"), ("n1", "n3"), ("n2", "n3")] {
-        mesh.heal(one, other);
-    }
-    mesh.settle();
-}
-
-/// Only what `from` has made arrives at `to`.
-fn deliver(mesh: &Mesh, from: &str, to: &str) {
-    mesh.heal(from, to);
-    arrives(mesh, from, to);
-    mesh.cut(from, to);
-}
-
-fn arrives(mesh: &Mesh, from: &str, to: &str) {
-    mesh.settle_between(from, to, &format!("sub_{from}_{to}"));
-}
-
 fn rows(mesh: &Mesh, want: &str) {
     mesh.every_node_reads("select coalesce(string_agg(id || v, ',' order by id), 'none') from t", want);
 }
@@ -45,51 +17,8 @@ fn with_rows() -> Mesh {
     let mesh = three();
     mesh.node("n1").sql("insert into t values (1, 'a'), (2, 'a')");
     mesh.settle();
-    isolate(&mesh);
+    mesh.isolate();
     mesh
-}
-
-#[test]
-fn d1_an_update_later_than_a_delete_brings_its_row_to_every_node() {
-    let mesh = with_rows();
-    mesh.node("n1").sql("delete from t where id = 1");
-    mesh.node("n2").sql("update t set v = 'b'");
-    heal(&mesh);
-    rows(&mesh, "1b,2b");
-}
-
-#[test]
-fn d2_a_delete_later_than_an_update_wins_and_the_rest_of_the_transaction_is_there() {
-    let mesh = with_rows();
-    mesh.node("n2").sql("update t set v = 'b'");
-    mesh.node("n1").sql("delete from t where id = 1");
-    heal(&mesh);
-    rows(&mesh, "2b");
-}
-
-#[test]
-fn d3_a_delete_that_comes_before_the_insert_is_remembered() {
-    let mesh = three();
-    mesh.cut("n1", "n3");
-    mesh.node("n1").sql("insert into t values (1, 'a')");
-    arrives(&mesh, "n1", "n2");
-    mesh.node("n2").sql("delete from t where id = 1");
-    arrives(&mesh, "n2", "n3");
-    mesh.node("n3").reads("select written from spock.tombstone_status()", "1");
-    mesh.heal("n1", "n3").settle();
-    rows(&mesh, "none");
-}
-
-#[test]
-fn d4_an_update_that_comes_before_the_insert_stays() {
-    let mesh = three();
-    mesh.cut("n1", "n3");
-    mesh.node("n1").sql("insert into t values (1, 'a')");
-    arrives(&mesh, "n1", "n2");
-    mesh.node("n2").sql("update t set v = 'b'");
-    arrives(&mesh, "n2", "n3");
-    mesh.heal("n1", "n3").settle();
-    rows(&mesh, "1b");
 }
 
 /// The dead row is what tells: vacuum leaves it, and a row that the delete found here is not brought back.
@@ -100,7 +29,7 @@ fn a_deleted_row_stays_deleted_although_vacuum_has_run() {
     let n1 = mesh.node("n1");
     n1.sql("delete from t where id = 1").sql("vacuum (freeze) t");
     n1.reads("select kept_from is not null, relations from spock.tombstone_status()", "t|1");
-    heal(&mesh);
+    mesh.reunite();
     rows(&mesh, "2b");
 }
 
@@ -110,69 +39,21 @@ fn a_replicated_delete_is_remembered_on_the_node_that_applied_it() {
     let mesh = with_rows();
     mesh.node("n2").sql("update t set v = 'b'");
     mesh.node("n1").sql("delete from t where id = 1");
-    deliver(&mesh, "n1", "n3");
+    mesh.deliver("n1", "n3");
     mesh.node("n3").sql("vacuum (freeze) t");
-    deliver(&mesh, "n2", "n3");
+    mesh.deliver("n2", "n3");
     mesh.node("n3").reads("select string_agg(id || v, ',' order by id) from t", "2b");
-    heal(&mesh);
+    mesh.reunite();
     rows(&mesh, "2b");
 }
 
-#[test]
-fn d13_a_key_that_was_changed_and_one_that_was_written_end_equal() {
-    let mesh = with_rows();
-    for node in mesh.nodes() {
-        // Conflicts are written down with both rows, also where one of them is not there any more.
-        must(node.set("spock.save_resolutions", "on"));
-        must(node.reload());
-        node.comes_to_read("show spock.save_resolutions", "on");
-    }
-    mesh.node("n1").sql("update t set id = 3 where id = 1");
-    mesh.node("n2").sql("update t set v = 'b' where id = 1").sql("insert into t values (3, 'c')");
-    heal(&mesh);
-    // The insert of 3 is the later one; 1 was updated after its key had been taken away.
-    rows(&mesh, "1b,2a,3c");
-}
-
 /// The third node gets the key's change before the row itself, and before another node's older update of it.
-#[test]
-fn d13_a_key_that_was_taken_away_before_its_row_came_does_not_come_back() {
-    let mesh = three();
-    mesh.cut("n1", "n3");
-    mesh.node("n1").sql("insert into t values (1, 'a')");
-    arrives(&mesh, "n1", "n2");
-    mesh.node("n2").sql("update t set id = 3 where id = 1");
-    arrives(&mesh, "n2", "n3");
-    mesh.node("n3").reads("select id || v from t", "3a");
-    mesh.heal("n1", "n3").settle();
-    rows(&mesh, "3a");
-}
-
-#[test]
-fn d13_two_nodes_that_give_one_row_different_keys_keep_both() {
-    let mesh = with_rows();
-    mesh.node("n1").sql("update t set id = 3 where id = 1");
-    mesh.node("n2").sql("update t set id = 4 where id = 1");
-    heal(&mesh);
-    rows(&mesh, "2a,3a,4a");
-}
-
-#[test]
-fn d14_truncate_takes_what_is_older_and_leaves_what_is_newer() {
-    let mesh = with_rows();
-    mesh.node("n2").sql("insert into t values (5, 'old')");
-    mesh.node("n1").sql("truncate t");
-    mesh.node("n3").sql("insert into t values (6, 'new')").sql("update t set v = 'b' where id = 2");
-    heal(&mesh);
-    rows(&mesh, "2b,6new");
-}
-
 #[test]
 fn a_key_that_is_inserted_again_after_its_delete_is_there() {
     let mesh = with_rows();
     mesh.node("n1").sql("delete from t where id = 1").sql("insert into t values (1, 'again')");
     mesh.node("n2").sql("delete from t where id = 2");
-    heal(&mesh);
+    mesh.reunite();
     rows(&mesh, "1again");
 }
 

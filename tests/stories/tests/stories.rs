@@ -3,6 +3,7 @@
 mod announcements;
 mod attempts;
 mod cascade;
+mod cases;
 mod clock;
 mod columns;
 mod conflicts;

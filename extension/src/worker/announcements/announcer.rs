@@ -98,9 +98,9 @@ impl Announcer {
         self.next_at = now + INTERVAL;
         match attempt(|| self.pass()) {
             Ok(Ok(())) => {}
-            Ok(Err(report)) => raise::log(Level::Warning, &report),
+            Ok(Err(report)) => crate::worker::complain(&report),
             Err(caught) if caught.report.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {}
-            Err(caught) => raise::log(Level::Warning, &caught.report),
+            Err(caught) => crate::worker::complain(&caught.report),
         }
         INTERVAL
     }

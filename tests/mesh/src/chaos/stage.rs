@@ -37,8 +37,8 @@ pub struct Stage<'a> {
     disabled: Vec<(usize, usize)>,
     joined: Option<usize>,
     complete: bool,
-    /// The further node went down without a word since it joined.
-    further_crashed: bool,
+    /// Slots of a node that left, with their providers: one that was down then still has its slot.
+    left_behind: Vec<(&'a Node, String)>,
     /// What was done so far.
     pub counts: Counts,
     /// When each step was done: seconds from the start, and what.
@@ -71,7 +71,7 @@ impl<'a> Stage<'a> {
             disabled: Vec::new(),
             joined: None,
             complete: false,
-            further_crashed: false,
+            left_behind: Vec::new(),
             counts: Counts::new(),
             done: Vec::new(),
             incidents: Vec::new(),
@@ -157,12 +157,8 @@ impl<'a> Stage<'a> {
 
     fn act(&mut self, action: Action) -> Result<String, MeshError> {
         match action {
-            Action::Kill { node, role, pick } => {
-                self.further_crashed |= node == self.nodes.len();
-                return self.kill(node, role, pick);
-            }
+            Action::Kill { node, role, pick } => return self.kill(node, role, pick),
             Action::Stop { node, how } => {
-                self.further_crashed |= node == self.nodes.len() && how != Down::Fast;
                 let (how, name) = match how {
                     Down::Killed => (Stop::Kill, "server kills"),
                     Down::Immediate => (Stop::Immediate, "immediate stops"),
@@ -303,6 +299,7 @@ impl<'a> Stage<'a> {
     }
 
     fn join(&mut self, source: usize) -> Result<String, MeshError> {
+        self.clear_away()?;
         let node = self.further;
         let further = self.nodes.len();
         persist(node, "create extension if not exists spock")?;
@@ -310,7 +307,6 @@ impl<'a> Stage<'a> {
         persist(node, &create)?;
         self.joined = Some(source);
         self.complete = false;
-        self.further_crashed = false;
         self.count("joins");
         // Their slots first: from here on they keep what the copy from `source` may not hold yet.
         for provider in (0..further).filter(|provider| *provider != source) {
@@ -402,13 +398,8 @@ impl<'a> Stage<'a> {
         Ok((!begins.is_empty()).then(told))
     }
 
-    /// Positions live in memory until they are used: a crash in between is a known limit, anything else is not.
     fn give_up(&mut self, why: String) -> Result<String, MeshError> {
-        if self.further_crashed {
-            self.count("joins given up after a crash");
-        } else {
-            self.incidents.push(format!("{}: {why}", self.further.name()));
-        }
+        self.incidents.push(format!("{}: {why}", self.further.name()));
         self.leave()?;
         Ok(format!(": given up, {why}"))
     }
@@ -419,8 +410,14 @@ impl<'a> Stage<'a> {
         }
         let node = self.further;
         self.complete = false;
-        for (name, _) in self.subscriptions_of(node) {
-            persist(node, &format!("select spock.sub_drop({}, true)", literal(&name)))?;
+        for (name, provider) in self.subscriptions_of(node) {
+            let name = literal(&name);
+            let ask = format!("select sub_slot_name from spock.subscription where sub_name = {name}");
+            let slot = persist(node, &ask)?.to_string();
+            persist(node, &format!("select spock.sub_drop({name}, true)"))?;
+            if !slot.is_empty() {
+                self.left_behind.push((provider, slot));
+            }
         }
         persist(node, &format!("select spock.node_drop({})", literal(node.name())))?;
         persist(node, "drop extension spock cascade")?;
@@ -429,6 +426,30 @@ impl<'a> Stage<'a> {
         }
         self.count("leaves");
         Ok(String::new())
+    }
+
+    /// Does what the warning of `sub_drop` asks for: drops slots on providers that could not be reached when their subscription
+    /// was dropped.
+    fn clear_away(&mut self) -> Result<(), MeshError> {
+        for (provider, slot) in std::mem::take(&mut self.left_behind) {
+            let slot = literal(&slot);
+            let there = format!("select count(*) from pg_replication_slots where slot_name = {slot}");
+            if persist(provider, &there)?.to_string() == "0" {
+                continue;
+            }
+            self.count("slots left behind");
+            // A sender that nobody listens to any more goes by itself.
+            wait_until(Deadline::in_seconds(PERSIST_LIMIT_S), &format!("{slot} to be free"), || {
+                let drop = format!(
+                    "select pg_drop_replication_slot(slot_name) from pg_replication_slots
+                      where slot_name = {slot} and not active"
+                );
+                persist(provider, &drop)?;
+                let left = persist(provider, &there)?.to_string();
+                Ok(if left == "0" { Probe::Ready(()) } else { Probe::NotYet("it is in use".to_owned()) })
+            })?;
+        }
+        Ok(())
     }
 
     /// Gives everything back: processes go on, servers run, lines are whole, subscriptions enabled.

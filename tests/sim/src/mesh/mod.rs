@@ -268,7 +268,7 @@ impl Mesh {
                 return Err(format!("n{} asks n{} for what it has confirmed before", to + 1, from + 1));
             }
             link.sent = Some(provider.sendable().iter().filter(|txn| Some(txn.mark.at) <= held).count());
-            link.progress = Progress::starting_at(held);
+            link.progress = Progress::starting_at(held, None);
         }
         let place = link.sent.unwrap_or_default();
         let Some(txn) = provider.sendable().get(place) else { return Ok(()) };
