@@ -33,6 +33,7 @@ mod sequences;
 mod sets;
 mod statistics;
 mod sync;
+mod toast;
 mod two_way;
 mod upgrade;
 mod values;
