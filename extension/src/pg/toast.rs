@@ -57,8 +57,8 @@ pub struct Completion {
     found: Vec<(usize, pg_sys::Datum)>,
     /// Where fetched values are.
     memory: OwnedContext,
-    /// A table whose lock was waited for in vain: it is not waited for again until it can be had.
-    blocked: Option<pg_sys::Oid>,
+    /// Relations whose locks were waited for in vain: they are not waited for again until they can be had.
+    blocked: Vec<pg_sys::Oid>,
 }
 
 /// One value that was looked for.
@@ -71,7 +71,7 @@ enum Fetched {
 impl Completion {
     /// `memory` is emptied by [`Completion::forget`].
     pub fn new(memory: OwnedContext) -> Self {
-        Self { found: Vec::new(), memory, blocked: None }
+        Self { found: Vec::new(), memory, blocked: Vec::new() }
     }
 
     /// What was found for the last row.
@@ -152,15 +152,18 @@ impl Completion {
         let since = Instant::now();
         // SAFETY: takes a lock of the transaction that decoding runs in, or does not.
         while !unsafe { pg_sys::ConditionalLockRelationOid(relation, LOCK) } {
-            if self.blocked == Some(relation) || since.elapsed() >= LOCK_WAIT {
-                self.blocked = Some(relation);
+            if self.blocked.contains(&relation) {
+                return None;
+            }
+            if since.elapsed() >= LOCK_WAIT {
+                self.blocked.push(relation);
                 return None;
             }
             stream.progress(false);
             latch::wait(LOCK_LOOK);
         }
-        if self.blocked == Some(relation) {
-            self.blocked = None;
+        if !self.blocked.is_empty() {
+            self.blocked.retain(|blocked| *blocked != relation);
         }
         Some(Lock(relation))
     }
