@@ -36,3 +36,32 @@ pub unsafe fn attribute(descriptor: pg_sys::TupleDesc, at: usize) -> *const pg_s
 pub unsafe fn with_generated_columns(node: *mut pg_sys::Node, _relation: pg_sys::Relation) -> *mut pg_sys::Node {
     node
 }
+
+/// Tablespace and number of the file that the entry of a relation names.
+///
+/// # Safety
+/// The relation is open.
+pub unsafe fn file(relation: pg_sys::Relation) -> (pg_sys::Oid, pg_sys::Oid) {
+    // SAFETY: by contract.
+    unsafe { ((*relation).rd_node.spcNode, (*relation).rd_node.relNode) }
+}
+
+/// Lets the entry of a relation name another file. What it holds open or remembers of the one before is given up.
+///
+/// # Safety
+/// The relation is open and nothing reads it.
+pub unsafe fn name_file(relation: pg_sys::Relation, (tablespace, number): (pg_sys::Oid, pg_sys::Oid)) {
+    // SAFETY: by contract. Closing clears the entry's pointer, too. What an index remembers is one piece of memory of its own.
+    unsafe {
+        if !(*relation).rd_smgr.is_null() {
+            pg_sys::smgrclose((*relation).rd_smgr);
+            (*relation).rd_smgr = core::ptr::null_mut();
+        }
+        if !(*relation).rd_amcache.is_null() {
+            pg_sys::pfree((*relation).rd_amcache);
+            (*relation).rd_amcache = core::ptr::null_mut();
+        }
+        (*relation).rd_node.spcNode = tablespace;
+        (*relation).rd_node.relNode = number;
+    }
+}

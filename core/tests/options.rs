@@ -196,6 +196,27 @@ fn announcements_are_agreed_on_by_who_knows_them() {
 }
 
 #[test]
+fn completion_is_asked_for_and_granted_from_protocol_6_on() {
+    let name = "spock.complete_updates";
+    let (v5, v6) = (ProtocolVersion::MAX_OF_C, ProtocolVersion::V6);
+    let asks = [(name, Some("1"))];
+    let refuses = [(name, None)];
+    let cases: [(ProtocolVersion, Changes<'_>, bool); 4] =
+        [(v6, &[], true), (v6, &refuses, false), (v5, &[], false), (v5, &asks, false)];
+    for (max_version, changes, granted) in cases {
+        let sends = SubscriberOptions { max_version, ..subscriber() };
+        let asked = sends.pairs().iter().any(|(key, _)| *key == name);
+        assert_eq!(asked, max_version == v6, "a C node sees the options of a C node");
+        let options = parse_with(&sends, changes).expect("options");
+        assert_eq!(options.completion, granted, "{max_version:?} {changes:?}");
+        let reply = options.startup_reply(&facts(), 1);
+        let said: Vec<_> = reply.iter().filter(|(key, _)| *key == name).map(|(_, v)| v.as_str()).collect();
+        assert_eq!(said, if granted { vec!["t"] } else { vec![] }, "who has not asked reads what it always read");
+    }
+    assert!(parse(&[("max_proto_version", Some("6")), (name, Some("perhaps"))]).is_err());
+}
+
+#[test]
 fn booleans_are_those_of_the_server() {
     for text in ["1", "t", "TRUE", "tr", "y", "yes", "on", " on "] {
         assert_eq!(boolean(text), Some(true), "{text}");

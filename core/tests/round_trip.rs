@@ -5,9 +5,11 @@ use proptest::prelude::*;
 use spock_core::types::{Lsn, OriginId, PgTime, RelId, TypeOid, Xid};
 use spock_core::wire::control::{LogicalMessage, Payload, Startup};
 use spock_core::wire::frame::{Data, Frame, Keepalive, StandbyStatus};
-use spock_core::wire::row::{Column, Datum, Part, Relation, RowKind, Truncate, begin_row, write_tuple};
+use spock_core::wire::row::{
+    Column, Datum, Part, Relation, RowKind, Truncate, begin_row, begin_superseded, write_tuple,
+};
 use spock_core::wire::txn::{Begin, Commit, CommitOrder, Origin};
-use spock_core::wire::{Envelope, Message, ProtocolVersion, begin_message};
+use spock_core::wire::{Envelope, Message, ProtocolVersion, WireError, begin_message};
 
 /// A column as a test owns it.
 #[derive(Debug, Clone)]
@@ -144,6 +146,26 @@ proptest! {
             prop_assert_eq!(tuple.len(), values.len());
             prop_assert_eq!(tuple.columns().collect::<Vec<_>>(), values.iter().map(Value::borrow).collect::<Vec<_>>());
         }
+    }
+
+    /// The flag is of protocol 6; of the others, and of INSERT and DELETE, no flag is known.
+    #[test]
+    fn superseded_updates(relation in any::<u32>(), count in 1_u16..8, other in 2..=u8::MAX) {
+        let mut bytes = Vec::new();
+        begin_superseded(&mut bytes, RelId(relation));
+        let mut tuple = write_tuple(&mut bytes, Part::New, count);
+        (0..count).for_each(|_| tuple.unchanged());
+        let Message::Update(update) = check(&bytes, ProtocolVersion::V6).message else { panic!("no UPDATE") };
+        prop_assert!(update.superseded && update.old.is_none());
+        prop_assert_eq!((update.relation, update.new.len()), (RelId(relation), usize::from(count)));
+        let refused = |got| Err(WireError::Unexpected { field: "row flags", got });
+        prop_assert_eq!(Envelope::read(&bytes, ProtocolVersion::V4), refused(1));
+        let after_position = [&[0; 8], &bytes[..]].concat();
+        prop_assert_eq!(Envelope::read(&after_position, ProtocolVersion::V5), refused(1));
+        bytes[1] = other;
+        prop_assert_eq!(Envelope::read(&bytes, ProtocolVersion::V6), refused(other));
+        bytes[..2].copy_from_slice(b"I\x01");
+        prop_assert_eq!(Envelope::read(&bytes, ProtocolVersion::V6), refused(1));
     }
 
     #[test]

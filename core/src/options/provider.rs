@@ -2,6 +2,7 @@
 
 use super::{BuildFacts, identifiers};
 use crate::filter::ForwardOrigins;
+use crate::wire::row::COMPLETION_OPTION;
 use crate::wire::{ProtocolVersion, announcement};
 use core::fmt;
 
@@ -165,6 +166,8 @@ pub struct OutputOptions {
     pub peer_version_num: u32,
     /// The peer takes announcements of how far this node has applied the others' changes. Never below protocol 6.
     pub announcements: bool,
+    /// The peer wants UPDATEs with their unchanged out-of-line values. Never below protocol 6.
+    pub completion: bool,
 }
 
 /// One option as it came: name and value.
@@ -273,6 +276,7 @@ impl OutputOptions {
             no_txinfo: given.switch("no_txinfo")?.unwrap_or(false),
             peer_version_num: given.number("spock_version_num")?.unwrap_or(0),
             announcements: version >= ProtocolVersion::V6 && given.switch(announcement::OPTION)?.unwrap_or(false),
+            completion: version >= ProtocolVersion::V6 && given.switch(COMPLETION_OPTION)?.unwrap_or(false),
         })
     }
 
@@ -367,6 +371,9 @@ impl OutputOptions {
         // Who has not asked reads what it always read.
         if self.announcements {
             reply.push((announcement::OPTION, flag(true)));
+        }
+        if self.completion {
+            reply.push((COMPLETION_OPTION, flag(true)));
         }
         reply
     }

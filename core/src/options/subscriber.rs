@@ -4,6 +4,7 @@ use super::provider::boolean;
 use super::{BuildFacts, identifiers};
 use crate::types::Lsn;
 use crate::wire::control::Startup;
+use crate::wire::row::COMPLETION_OPTION;
 use crate::wire::{ProtocolVersion, announcement};
 use core::fmt;
 
@@ -87,6 +88,9 @@ impl SubscriberOptions {
         pairs.push(("spock_version_num", self.spock_version_num.to_string()));
         if self.announcements && self.max_version >= ProtocolVersion::V6 {
             pairs.push((announcement::OPTION, flag(true)));
+        }
+        if self.max_version >= ProtocolVersion::V6 {
+            pairs.push((COMPLETION_OPTION, flag(true)));
         }
         pairs
     }
@@ -187,7 +191,7 @@ impl Session {
         if let Some(provider) = text("encoding").filter(|provider| provider != encoding) {
             return Err(ReplyError::Encoding { provider, ours: encoding.to_owned() });
         }
-        for key in ["forward_changeset_origins", "binary.bigendian", announcement::OPTION] {
+        for key in ["forward_changeset_origins", "binary.bigendian", announcement::OPTION, COMPLETION_OPTION] {
             if text(key).is_some_and(|value| boolean(&value).is_none()) {
                 return Err(ReplyError::BadFlag { key });
             }

@@ -30,7 +30,7 @@ pub enum ProtocolVersion {
     /// Spock 6.0: every message but the startup message begins with the provider's WAL position; ORIGIN carries a name.
     V5,
     /// Between nodes of this edition: as 5, but all frames after the startup message are batches ([`batch`]), the position
-    /// stands once in each batch, and there is no COMMIT ORDER.
+    /// stands once in each batch, there is no COMMIT ORDER, and an UPDATE can say that it is superseded ([`row::Update`]).
     V6,
 }
 
@@ -213,7 +213,7 @@ impl<'a> Message<'a> {
             txn::Commit::TAG => Self::Commit(txn::Commit::read(input, version)?),
             row::Relation::TAG => Self::Relation(row::Relation::read(input)?),
             row::Insert::TAG => Self::Insert(row::Insert::read(input)?),
-            row::Update::TAG => Self::Update(row::Update::read(input)?),
+            row::Update::TAG => Self::Update(row::Update::read(input, version)?),
             row::Delete::TAG => Self::Delete(row::Delete::read(input)?),
             row::Truncate::TAG => Self::Truncate(row::Truncate::read(input)?),
             control::LogicalMessage::TAG => Self::Logical(control::LogicalMessage::read(input)?),

@@ -10,6 +10,10 @@ use super::{ProtocolVersion, WireError, begin_message};
 use crate::names::NAME_LEN_MAX;
 use crate::types::{Lsn, RelId, TypeOid};
 
+/// With this option a subscriber asks for UPDATEs that carry their unchanged out-of-line values, and under this key a provider
+/// promises them: an UPDATE that lacks one says whether it is superseded. From protocol 6 on.
+pub const COMPLETION_OPTION: &str = "spock.complete_updates";
+
 /// Most columns of a relation or row: what the server allows in a table (`MaxHeapAttributeNumber`).
 pub const COLUMN_COUNT_MAX: u16 = 1600;
 
@@ -199,7 +203,13 @@ impl Part {
 /// Starts a row message; the tuples follow through [`write_tuple`].
 pub fn begin_row(out: &mut Vec<u8>, version: ProtocolVersion, insert_lsn: Option<Lsn>, kind: RowKind, relation: RelId) {
     begin_message(out, version, insert_lsn);
-    put_row_head(out, kind.tag(), relation);
+    put_row_head(out, kind.tag(), 0, relation);
+}
+
+/// The same for an UPDATE that lacks values which its provider has no more: the key has a newer state. In a batch only, and
+/// only to a subscriber that has asked for completion.
+pub fn begin_superseded(out: &mut Vec<u8>, relation: RelId) {
+    put_row_head(out, Update::TAG, Update::SUPERSEDED, relation);
 }
 
 /// Starts one tuple of a row message; the caller writes `columns` columns.
@@ -228,8 +238,8 @@ impl RowKind {
     }
 }
 
-fn put_row_head(out: &mut Vec<u8>, tag: u8, relation: RelId) {
-    out.extend_from_slice(&[tag, 0]);
+fn put_row_head(out: &mut Vec<u8>, tag: u8, flags: u8, relation: RelId) {
+    out.extend_from_slice(&[tag, flags]);
     out.extend_from_slice(&relation.0.to_be_bytes());
 }
 
@@ -253,7 +263,7 @@ impl<'a> Insert<'a> {
 
     /// Appends type byte and body.
     pub fn write(&self, out: &mut Vec<u8>) {
-        put_row_head(out, Self::TAG, self.relation);
+        put_row_head(out, Self::TAG, 0, self.relation);
         out.push(Part::New.tag());
         self.new.write(out);
     }
@@ -320,15 +330,18 @@ pub struct Update<'a> {
     pub old: Option<OldTuple<'a>>,
     /// Its values now.
     pub new: Tuple<'a>,
+    /// Values that are not here are gone at the provider, so the key has a newer state, which is on its way. Protocol 6 only.
+    pub superseded: bool,
 }
 
 impl<'a> Update<'a> {
     /// The type byte.
     pub const TAG: u8 = b'U';
+    const SUPERSEDED: u8 = 1;
 
     /// Appends type byte and body.
     pub fn write(&self, out: &mut Vec<u8>) {
-        put_row_head(out, Self::TAG, self.relation);
+        put_row_head(out, Self::TAG, if self.superseded { Self::SUPERSEDED } else { 0 }, self.relation);
         if let Some(old) = &self.old {
             old.write(out);
         }
@@ -336,15 +349,20 @@ impl<'a> Update<'a> {
         self.new.write(out);
     }
 
-    pub(super) fn read(input: &mut In<'a>) -> Result<Self, WireError> {
-        let relation = read_row_head(input)?;
+    pub(super) fn read(input: &mut In<'a>, version: ProtocolVersion) -> Result<Self, WireError> {
+        let superseded = match input.u8("row flags")? {
+            0 => false,
+            Self::SUPERSEDED if version == ProtocolVersion::V6 => true,
+            got => return Err(WireError::Unexpected { field: "row flags", got }),
+        };
+        let relation = RelId(input.u32("relation id")?);
         let part = input.u8("row part")?;
         if part == Part::New.tag() {
-            return Ok(Self { relation, old: None, new: Tuple::read(input)? });
+            return Ok(Self { relation, old: None, new: Tuple::read(input)?, superseded });
         }
         let old = OldTuple::read_after(part, input)?;
         input.expect(Part::New.tag(), "row part")?;
-        Ok(Self { relation, old: Some(old), new: Tuple::read(input)? })
+        Ok(Self { relation, old: Some(old), new: Tuple::read(input)?, superseded })
     }
 }
 
@@ -363,7 +381,7 @@ impl<'a> Delete<'a> {
 
     /// Appends type byte and body.
     pub fn write(&self, out: &mut Vec<u8>) {
-        put_row_head(out, Self::TAG, self.relation);
+        put_row_head(out, Self::TAG, 0, self.relation);
         self.old.write(out);
     }
 

@@ -61,11 +61,12 @@ impl Row<'_> {
     }
 
     /// Applies an UPDATE. `old` has the identity of the row if it changed, or all of it under REPLICA IDENTITY FULL.
+    /// `superseded`: a newer state of the key is on its way, so what is missing may be left as it is, or with it the row.
     pub fn update(
         &mut self,
         versions: &mut Versions,
-        old: Option<&Tuple<'_>>,
-        new: &Tuple<'_>,
+        (old, new): (Option<&Tuple<'_>>, &Tuple<'_>),
+        superseded: bool,
     ) -> Result<Option<Conflict>, Report> {
         self.target.next_row();
         self.mapping.deltas.forget();
@@ -74,7 +75,7 @@ impl Row<'_> {
         }
         let moved = old.filter(|old| self.changes_key(old, new));
         if let Some(old) = moved
-            && let Some(done) = self.rekey(versions, old, new)?
+            && let Some(done) = self.rekey(versions, (old, new), superseded)?
         {
             return Ok(done);
         }
@@ -165,7 +166,8 @@ impl Row<'_> {
         Ok(self.find())
     }
 
-    /// Nothing to update: the whole row is inserted, a part of it cannot be.
+    /// Nothing to update: the whole row is inserted, a part of it cannot be. If that is not superseded, `decide` has it wait; but
+    /// what a C provider left out is not known to come, so it is written down as any other conflict.
     fn update_missing(&mut self, versions: &mut Versions, new: &Tuple<'_>) -> Result<Option<Conflict>, Report> {
         let whole = self.mapping.columns.iter().all(|c| c.number.is_none_or(|n| self.mapping.present[n.index()]));
         if !whole {
@@ -317,9 +319,12 @@ impl Row<'_> {
     fn merge(&mut self) -> Result<(), Report> {
         let Target { merged, local, remote, .. } = &mut *self.target;
         merged.start_from(local);
-        for number in self.mapping.columns.iter().filter_map(|column| column.number) {
-            if self.mapping.present[number.index()] {
-                merged.set(number, remote.get(number));
+        for column in &self.mapping.columns {
+            let Some(number) = column.number.filter(|number| self.mapping.present[number.index()]) else { continue };
+            let value = remote.get(number);
+            // Most UPDATEs leave large values alone: they need not be stored once more.
+            if !(column.decoder.is_varlena() && local.stores_same(number, value)) {
+                merged.set(number, value);
             }
         }
         self.mapping.deltas.add(merged, local, self.remote)?;

@@ -57,7 +57,7 @@ use spock_core::types::{Lsn, NodeId, PgTime, RelId};
 use spock_core::wire::Message;
 use spock_core::wire::announcement::Announcement;
 use spock_core::wire::control::{LogicalMessage, MESSAGE_PREFIX};
-use spock_core::wire::row::{Datum, RowKind, Truncate, Tuple};
+use spock_core::wire::row::{Datum, RowKind, Truncate, Tuple, Update};
 use spock_core::wire::txn::{Begin, Commit, Origin};
 use std::rc::Rc;
 
@@ -285,12 +285,13 @@ impl<'s> Applier<'s> {
                 if let Some(old) = &old
                     && self.changes_partition(update.relation, old, &update.new)?
                 {
-                    self.move_row(update.relation, old, &update.new)?;
+                    self.move_row(update, old)?;
                     return Ok(None);
                 }
                 let change =
                     Change { kind: RowKind::Update, id: update.relation, old: old.as_ref(), new: Some(&update.new) };
-                self.row(&change, |row, versions| row.update(versions, old.as_ref(), &update.new))?;
+                let tuples = (old.as_ref(), &update.new);
+                self.row(&change, |row, versions| row.update(versions, tuples, update.superseded))?;
             }
             Message::Delete(delete) => {
                 let old = delete.old.tuple();
@@ -530,8 +531,10 @@ impl<'s> Applier<'s> {
     }
 
     /// An UPDATE that moves a row to another partition: gone here, new there, and one conflict as for any UPDATE.
-    fn move_row(&mut self, id: RelId, old: &Tuple<'_>, new: &Tuple<'_>) -> Result<(), Report> {
-        if new.columns().any(|value| matches!(value, Datum::Unchanged)) {
+    fn move_row(&mut self, update: &Update<'_>, old: &Tuple<'_>) -> Result<(), Report> {
+        let (id, new) = (update.relation, &update.new);
+        let partial = new.columns().any(|value| matches!(value, Datum::Unchanged));
+        if partial && !update.superseded {
             return Err(Report::new(
                 PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
                 "an UPDATE moves a row to another partition here without sending all of its values",
@@ -545,7 +548,8 @@ impl<'s> Applier<'s> {
             stays = deleted.is_some_and(|conflict| conflict.kind == ConflictType::DeleteExists);
             Ok(deleted.map(as_update))
         })?;
-        if stays {
+        // Of a superseded one only the old place is certain: the row comes with its newer state.
+        if stays || partial {
             return Ok(());
         }
         self.row(&Change::insert(id, new), |row, versions| row.insert(versions, new))

@@ -10,11 +10,12 @@
 use super::tables::{PublishedColumn, Table};
 use crate::error::Report;
 use crate::pg::decoding::{self, Stream, TableRef, TupleRef, Txn};
+use crate::pg::toast::Filled;
 use crate::pg::types::{Image, RowBuffer};
 use spock_core::types::{Lsn, OriginId, RelId};
 use spock_core::wire::announcement::Announcement;
 use spock_core::wire::control::{LogicalMessage, Startup};
-use spock_core::wire::row::{Column, Part, Relation, RowKind, Truncate, begin_row, write_tuple};
+use spock_core::wire::row::{Column, Part, Relation, RowKind, Truncate, begin_row, begin_superseded, write_tuple};
 use spock_core::wire::txn::{Begin, Commit, CommitOrder, Origin};
 use spock_core::wire::{ProtocolVersion, batch, begin_message};
 
@@ -162,18 +163,24 @@ impl Frame {
         begin_row(self.room(), version, None, kind, relation);
     }
 
-    /// Adds one tuple of a row change.
+    /// Starts an UPDATE that lacks a value which is gone. Only where the client has asked for completion.
+    pub fn superseded(&mut self, relation: RelId) {
+        begin_superseded(self.room(), relation);
+    }
+
+    /// Adds one tuple of a row change. `filled` are values that it only points to.
     pub fn tuple(
         &mut self,
         part: Part,
         columns: &mut [PublishedColumn],
         table: TableRef<'_>,
-        tuple: TupleRef<'_>,
+        (tuple, filled): (TupleRef<'_>, Filled<'_>),
         row: &mut RowBuffer,
     ) {
         // A table has at most 1600 columns.
         let mut out = write_tuple(&mut self.bytes, part, columns.len() as u16);
         let mut loaded = row.load(tuple, table);
+        loaded.fill(filled);
         for column in columns {
             match loaded.image(&mut column.codec) {
                 Image::Null => out.null(),

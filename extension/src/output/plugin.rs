@@ -22,6 +22,7 @@ use crate::error::Report;
 use crate::pg::decoding::{
     LogicalMessage, PUBLISHER_REPORTS_PROGRESS, Publish, RowChange, Session, Stream, TableRef, Truncation, Txn,
 };
+use crate::pg::toast::{Completion, Filled, Lack, has_external};
 use crate::pg::types::RowBuffer;
 use crate::pg::whole_row::Completed;
 use crate::pg::{latch, raise};
@@ -49,6 +50,7 @@ pub struct Publisher {
     tables: Tables,
     frame: Frame,
     row: RowBuffer,
+    completion: Completion,
     /// The startup message is out.
     started: bool,
     /// The current transaction has been announced.
@@ -70,6 +72,7 @@ impl Publish for Publisher {
             tables: Tables::new(coverage, terms.granted, home.child(c"spock tables")),
             frame: Frame::new(terms.version),
             row: RowBuffer::new(home.scratch(c"spock row")),
+            completion: Completion::new(home.child(c"spock fetched values")),
             terms,
             started: false,
             announced: false,
@@ -298,13 +301,25 @@ impl Publisher {
         if entry.kind == Kind::Published {
             self.tally.count(entry.id.0, &one(change.kind));
         }
-        self.frame.row(change.kind, entry.id);
+        let lack = match (change.kind, change.new) {
+            (RowKind::Update, Some(new)) if self.terms.completion && has_external(new) => {
+                let columns = entry.columns.iter().map(|column| &column.codec);
+                self.completion.complete(stream, (new, change.old), change.table, columns)
+            }
+            _ => Lack::Nothing,
+        };
+        match lack {
+            Lack::Gone => self.frame.superseded(entry.id),
+            Lack::Nothing | Lack::Unread => self.frame.row(change.kind, entry.id),
+        }
         if let Some(old) = change.old {
-            self.frame.tuple(Part::Key, &mut entry.columns, change.table, old, &mut self.row);
+            self.frame.tuple(Part::Key, &mut entry.columns, change.table, (old, Filled::NONE), &mut self.row);
         }
         if let Some(new) = change.new {
+            let new = (new, self.completion.filled());
             self.frame.tuple(Part::New, &mut entry.columns, change.table, new, &mut self.row);
         }
+        self.completion.forget();
         self.frame.row_end(stream)
     }
 

@@ -27,6 +27,8 @@ pub struct Terms {
     pub node_name: String,
     /// The client takes announcements.
     pub announcements: bool,
+    /// UPDATEs are sent with their unchanged out-of-line values.
+    pub completion: bool,
     /// The startup message, in order.
     pub reply: Vec<(&'static str, String)>,
 }
@@ -48,6 +50,7 @@ pub fn negotiate(session: &Session<'_>, given: &[(String, Option<String>)]) -> R
         origin: OriginId(NodeId::wire(node)),
         node_name,
         announcements: options.announcements,
+        completion: options.completion,
         reply: options.startup_reply(&facts, platform::process_id()),
     };
     // A table that catches up comes without sets: then all of it is wanted.

@@ -60,6 +60,7 @@ pub mod slot;
 pub mod slots;
 pub mod standby;
 pub mod statistics;
+pub mod toast;
 pub mod touched;
 pub mod tuple;
 pub mod types;

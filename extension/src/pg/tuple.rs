@@ -6,8 +6,9 @@
 //! 2. An internal image is accepted only where its length fits the local type, and is read at its alignment.
 
 use super::relation::{Column, ColumnNumber, Table};
+use super::types::is_on_disk;
 use core::ptr::NonNull;
-use pgrx::pg_sys;
+use pgrx::{pg_sys, varlena};
 use std::ffi::{CStr, CString};
 
 /// Memory that lives as long as this value.
@@ -143,6 +144,31 @@ impl Slot {
         }
     }
 
+    /// Whether the row, which was read from a table, has the bytes of `value` in that column already, stored out of line. The
+    /// column's type has no fixed length.
+    pub fn stores_same(&self, column: ColumnNumber, value: Value) -> bool {
+        let here = self.get(column);
+        if here.null || value.null || !is_on_disk(here.datum) {
+            return false;
+        }
+        // SAFETY: both are values of variable length. The row cannot be vacuumed away: the snapshot of this transaction is
+        // older than its end. What is made here is freed here.
+        unsafe {
+            if pg_sys::toast_raw_datum_size(here.datum) != pg_sys::toast_raw_datum_size(value.datum) {
+                return false;
+            }
+            let ours: *mut pg_sys::varlena = here.datum.cast_mut_ptr();
+            let theirs: *mut pg_sys::varlena = value.datum.cast_mut_ptr();
+            let (read, came) = (pg_sys::pg_detoast_datum_packed(ours), pg_sys::pg_detoast_datum_packed(theirs));
+            let same = varlena::varlena_to_byte_slice(read) == varlena::varlena_to_byte_slice(came);
+            pg_sys::pfree(read.cast());
+            if came != theirs {
+                pg_sys::pfree(came.cast());
+            }
+            same
+        }
+    }
+
     /// The row as JSON, by the server's own `row_to_json`.
     pub fn to_json(&self) -> String {
         // SAFETY: a slot that holds a row of a table, whose row type the server knows. The result is text in the
@@ -241,6 +267,11 @@ impl Decoder {
             input: None,
             receive: None,
         }
+    }
+
+    /// Whether values have no fixed length, so that they can be stored out of line.
+    pub fn is_varlena(&self) -> bool {
+        self.len == -1
     }
 
     /// The text form of a value of this column; `None` for NULL.

@@ -8,6 +8,7 @@
 
 use super::decoding::{TableRef, TupleRef};
 use super::memory::OwnedContext;
+use super::toast::Filled;
 use pgrx::pg_sys;
 use pgrx::varlena;
 use spock_core::types::TypeOid;
@@ -119,6 +120,11 @@ impl ColumnCodec {
         };
         Self { at: usize::from(attribute).saturating_sub(1), is_varlena: facts.length == -1, reader }
     }
+
+    /// Place of the column in its table, from 0.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
 }
 
 fn function(oid: pg_sys::Oid, home: OwnedContext) -> Box<pg_sys::FmgrInfo> {
@@ -172,6 +178,13 @@ pub struct LoadedRow<'r> {
 }
 
 impl LoadedRow<'_> {
+    /// Puts values in the places of those that the row only points to.
+    pub fn fill(&mut self, filled: Filled<'_>) {
+        for &(at, value) in filled.0 {
+            self.buffer.values[at] = value;
+        }
+    }
+
     /// The bytes of one column of this row.
     #[inline]
     pub fn image(&mut self, column: &mut ColumnCodec) -> Image<'_> {

@@ -10,13 +10,13 @@ use core::marker::PhantomData;
 use pgrx::pg_sys;
 
 /// A row of a table, taken apart.
-struct Values {
-    datums: Vec<pg_sys::Datum>,
-    nulls: Vec<bool>,
+pub(super) struct Values {
+    pub(super) datums: Vec<pg_sys::Datum>,
+    pub(super) nulls: Vec<bool>,
 }
 
 impl Values {
-    fn of(tuple: TupleRef<'_>, table: TableRef<'_>) -> Self {
+    pub(super) fn of(tuple: TupleRef<'_>, table: TableRef<'_>) -> Self {
         let width = table.width();
         let mut values = Self { datums: vec![pg_sys::Datum::from(0); width], nulls: vec![true; width] };
         // SAFETY: the tuple is a row of the table; both arrays have an entry for each of its columns.
@@ -31,7 +31,8 @@ impl Values {
         values
     }
 
-    fn lacks(&self, table: TableRef<'_>, at: usize) -> bool {
+    /// Whether the value in that place, from 0, is not in WAL.
+    pub(super) fn lacks(&self, table: TableRef<'_>, at: usize) -> bool {
         !self.nulls[at] && table.is_varlena(at) && is_on_disk(self.datums[at])
     }
 }

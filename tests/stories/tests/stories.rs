@@ -37,6 +37,7 @@ mod sequences;
 mod sets;
 mod statistics;
 mod sync;
+mod toast;
 mod two_way;
 mod unique;
 mod upgrade;

@@ -27,10 +27,11 @@ impl Row<'_> {
     pub(super) fn rekey(
         &mut self,
         versions: &mut Versions,
-        old: &Tuple<'_>,
-        new: &Tuple<'_>,
+        (old, new): (&Tuple<'_>, &Tuple<'_>),
+        superseded: bool,
     ) -> Result<Option<Option<Conflict>>, Report> {
-        if new.columns().any(|value| matches!(value, Datum::Unchanged)) {
+        let partial = new.columns().any(|value| matches!(value, Datum::Unchanged));
+        if partial && !superseded {
             // What is missing is in the old row: only an UPDATE in place has it.
             return Ok(None);
         }
@@ -50,6 +51,9 @@ impl Row<'_> {
         let gone = self.leave(versions)?;
         crate::pg::heap::next_command();
         self.read(new, true)?;
+        if partial {
+            return Ok(Some(self.superseded_there(versions)?.or(gone)));
+        }
         self.mapping.deltas.read_first(&self.target.remote);
         let probe = self.target.inserts_fire_before() || taken;
         let stored = self.store(versions, ConflictType::UpdateOriginDiffers, probe)?;
@@ -58,6 +62,19 @@ impl Row<'_> {
             self.target.local.clear();
         }
         Ok(Some(stored.or(gone)))
+    }
+
+    /// The new key of a superseded UPDATE, which `remote` holds: what came goes over a row, and nothing is made of it alone.
+    fn superseded_there(&mut self, versions: &mut Versions) -> Result<Option<Conflict>, Report> {
+        loop {
+            if self.find() == Found::Missing {
+                self.target.local.clear();
+                return Ok(Some(Conflict::without_local(ConflictType::UpdateMissing, Resolution::Skip)));
+            }
+            if let Some(done) = self.resolve_update(versions, ConflictType::UpdateOriginDiffers)? {
+                return Ok(done);
+            }
+        }
     }
 
     /// Deletes the row under the old key, which `remote` holds, unless it is newer.
