@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** names are unique, and an unknown key or word is an error, so no cell is lost by a typing mistake.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
@@ -23,6 +24,8 @@ pub struct Matrix {
     schema: u32,
     /// Words of the stories that show that a cell works at all.
     pub smoke: Vec<String>,
+    /// Words of the stories that are cases of the convergence charter.
+    pub cases: Vec<String>,
     /// Every cell, in the order in which they run; after parsing those of the grids too.
     #[serde(rename = "cell")]
     pub cells: Vec<Cell>,
@@ -114,6 +117,17 @@ pub struct Cell {
 pub enum Stories {
     /// Those of [`Matrix::smoke`].
     Smoke,
+    /// Those, and those of [`Matrix::cases`].
+    Cases,
+}
+
+impl fmt::Display for Stories {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Smoke => "smoke",
+            Self::Cases => "cases",
+        })
+    }
 }
 
 /// A machine as far as cells care.
@@ -177,6 +191,7 @@ impl Matrix {
     pub fn stories_of(&self, cell: &Cell) -> Vec<String> {
         match cell.stories {
             Some(Stories::Smoke) => self.smoke.clone(),
+            Some(Stories::Cases) => [&self.smoke[..], &self.cases].concat(),
             None => Vec::new(),
         }
     }

@@ -233,7 +233,7 @@ impl fmt::Display for Outcome {
 fn listed(cell: &Cell, machine: &Machine) -> String {
     let here = if cell.fits(machine) { "here" } else { "elsewhere" };
     let suites: Vec<String> = cell.suites.iter().map(|suite| format!("{suite:?}").to_lowercase()).collect();
-    let stories = if cell.stories.is_some() { " (smoke)" } else { "" };
+    let stories = cell.stories.map_or_else(String::new, |stories| format!(" ({stories})"));
     format!(
         "{:<22} {} {:<7} {:<10} {:<7} {:<9} {}{stories}",
         cell.name,
