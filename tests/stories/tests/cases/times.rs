@@ -73,9 +73,10 @@ fn d5_equal_commit_times_end_equal_on_three_nodes_in_either_order() {
         return skipped(name, "libfaketime is not installed");
     }
     let mesh = with_rows();
-    let soon = "select to_char(clock_timestamp() at time zone 'UTC' + interval '1 s', 'YYYY-MM-DD HH24:MI:SS')";
-    let soon = mesh.node("n1").query_one(soon);
     mesh.isolate();
+    // Later than anything that a node commits before its clock stands still, on a slow machine too.
+    let soon = "select to_char(clock_timestamp() at time zone 'UTC' + interval '5 s', 'YYYY-MM-DD HH24:MI:SS')";
+    let soon = mesh.node("n1").query_one(soon);
     for name in ["n1", "n2"] {
         mesh.node(name).freeze_clock(&soon);
         mesh.node(name).restart_fast();
