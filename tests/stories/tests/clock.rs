@@ -132,6 +132,11 @@ fn d8_clocks_apart_are_measured_shown_and_warned_about_and_nodes_end_equal() {
     }
     let mesh = Mesh::of(["n1", "n2"]).with_table("acct (id int primary key, bal int)");
     let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    if n1.query_one("select current_setting('server_version_num')::int < 160000") == "t" {
+        let name = "clock::d8_clocks_apart_are_measured_shown_and_warned_about_and_nodes_end_equal";
+        let why = "a postmaster of 15 starts workers in signal handlers, where libfaketime does not move their clocks";
+        return spock_mesh::story::skipped(name, why);
+    }
     let skew = "select peer, round(skew_ms / 1000), within_limit, limit_ms, abs(round(skew_ms / 30000) * 30000 - skew_ms) <= uncertainty_ms + 1
                 from spock.clock_skew";
     n2.comes_to_read(skew, "n1|0|t|1000|t");
