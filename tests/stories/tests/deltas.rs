@@ -7,8 +7,6 @@ use spock_mesh::story::server_under_test;
 use spock_mesh::{Mesh, Node};
 
 const STATUS: &str = "select status from spock.sub_show_status('sub_n1_n2')";
-const LINKS: [(&str, &str); 3] = [("n1", "n2"), ("n1", "n3"), ("n2", "n3")];
-
 /// `columns` of `t` count on `node`.
 fn counts(node: &Node, columns: &[&str]) {
     if server_under_test() == ServerKind::Stock {
@@ -30,28 +28,8 @@ fn apart(table: &str, columns: &[&str], rows: &str) -> Mesh {
     let mesh = three(table, columns);
     mesh.node("n1").sql(&format!("insert into t values {rows}"));
     mesh.settle();
-    isolate(&mesh);
+    mesh.isolate();
     mesh
-}
-
-fn isolate(mesh: &Mesh) {
-    for (one, other) in LINKS {
-        mesh.cut(one, other);
-    }
-}
-
-/// Only what `from` has made arrives at `to`.
-fn deliver(mesh: &Mesh, from: &str, to: &str) {
-    mesh.heal(from, to);
-    mesh.settle_between(from, to, &format!("sub_{from}_{to}"));
-    mesh.cut(from, to);
-}
-
-fn heal(mesh: &Mesh) {
-    for (one, other) in LINKS {
-        mesh.heal(one, other);
-    }
-    mesh.settle();
 }
 
 /// The later version's other columns stay, also where an older change comes after one of its own transaction's kind.
@@ -70,12 +48,12 @@ fn additions_of_three_nodes_end_in_one_sum_whatever_the_order() {
     n1.sql(&add("n1", 1)).sql(&format!("begin; {}; {}; commit", add("n1", 2), add("n1", 4)));
     n2.sql(&add("n2", -10)).sql(&add("n2", 30));
     n3.sql(&add("n3", 500));
-    deliver(&mesh, "n3", "n2");
-    deliver(&mesh, "n1", "n2");
+    mesh.deliver("n3", "n2");
+    mesh.deliver("n1", "n2");
     n2.reads("select a, w from t", "627|n3500");
-    deliver(&mesh, "n2", "n1");
+    mesh.deliver("n2", "n1");
     n1.reads("select a, w from t", "127|n230");
-    heal(&mesh);
+    mesh.reunite();
     mesh.every_node_reads("select a, b, c, d, e = 627::money, f, w from t", "627|627|627|627.00|t|627|n3500");
     // What n2 counted after n3's change had come was counted by itself, and says so.
     n2.reads("select sum(n_dca) from spock.channel_table_stats", "3");
@@ -99,14 +77,14 @@ fn an_update_that_comes_before_its_insert_and_two_inserts_of_one_key_count() {
     mesh.settle_between("n2", "n3", "sub_n2_n3");
     mesh.heal("n1", "n3").settle();
     mesh.every_node_reads("select * from t", "1|16");
-    isolate(&mesh);
+    mesh.isolate();
     for node in mesh.nodes() {
         node.sql("insert into t values (2, 1)")
             .sql("insert into t values (2, 1) on conflict (id) do update set n = t.n + 1");
     }
-    deliver(&mesh, "n3", "n1");
-    deliver(&mesh, "n1", "n2");
-    heal(&mesh);
+    mesh.deliver("n3", "n1");
+    mesh.deliver("n1", "n2");
+    mesh.reunite();
     mesh.every_node_reads("select * from t where id = 2", "2|6");
 }
 
@@ -144,11 +122,11 @@ fn d18_a_sum_that_passes_the_limit_on_its_way_is_the_same_everywhere() {
     mesh.node("n2").sql("update t set a = a + 1, d = d + 0.1");
     mesh.node("n3").sql("update t set a = a - 1, d = d - 0.1 where id = 1");
     // On n1 the sum passes the limit, and comes back; on n2 it does not.
-    deliver(&mesh, "n2", "n1");
+    mesh.deliver("n2", "n1");
     mesh.node("n1").reads("select a, d from t where id = 1", "-32768|-99.9");
-    deliver(&mesh, "n3", "n1");
-    deliver(&mesh, "n3", "n2");
-    heal(&mesh);
+    mesh.deliver("n3", "n1");
+    mesh.deliver("n3", "n2");
+    mesh.reunite();
     mesh.every_node_reads("select * from t order by id", "1|32767|99.9\n2|-32768|-99.9\n3|-32766|-99.7");
     mesh.node("n1").comes_to_log("passes the limit of its type");
 }
@@ -189,10 +167,10 @@ fn d20_additions_and_a_concurrent_delete_end_equal() {
     n2.sql("update t set n = n + 5 where id in (1, 3, 4)");
     n3.sql("update t set n = n + 7 where id = 3");
     // What n3 added to 4 before it was deleted does not count, not even where the row was updated after the delete.
-    deliver(&mesh, "n1", "n2");
-    deliver(&mesh, "n1", "n3");
-    deliver(&mesh, "n3", "n1");
-    heal(&mesh);
+    mesh.deliver("n1", "n2");
+    mesh.deliver("n1", "n3");
+    mesh.deliver("n3", "n1");
+    mesh.reunite();
     mesh.every_node_reads("select * from t order by id", "1|15\n3|22\n4|15");
 }
 

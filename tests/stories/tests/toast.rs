@@ -13,8 +13,6 @@ const COLUMNS: &str =
 /// What a sender may say of a link that was cut while it was sending.
 const CUT: [&str; 3] =
     ["connection to client lost", "could not send data to client", "could not receive data from client"];
-const LINKS: [(&str, &str); 3] = [("n1", "n2"), ("n1", "n3"), ("n2", "n3")];
-
 /// Three nodes with these tables.
 fn with_tables(tables: &[&str]) -> Mesh {
     let mut mesh = Mesh::of(["n1", "n2", "n3"]);
@@ -54,26 +52,6 @@ fn content(table: &str) -> String {
     )
 }
 
-fn isolate(mesh: &Mesh) {
-    for (one, other) in LINKS {
-        mesh.cut(one, other);
-    }
-}
-
-fn heal(mesh: &Mesh) {
-    for (one, other) in LINKS {
-        mesh.heal(one, other);
-    }
-    mesh.settle();
-}
-
-/// What the two have made arrives at each other, and nothing else.
-fn deliver(mesh: &Mesh, from: &str, to: &str) {
-    mesh.heal(from, to);
-    mesh.settle_between(from, to, &format!("sub_{from}_{to}"));
-    mesh.cut(from, to);
-}
-
 /// Until no dead chunk of the table's values is left.
 fn vacuum(node: &Node, table: &str) {
     let dead = format!(
@@ -110,23 +88,23 @@ fn d11_an_older_update_of_the_value_loses_in_every_order() {
     mesh.settle();
     n2.reads(&content("t"), "1:1AA 2:0AA");
     assert_eq!(stored(n2, "t"), before, "the values of t on n2");
-    isolate(&mesh);
+    mesh.isolate();
     for table in ["t", "whole"] {
         rewrite(n2, table, 1, 2, 'B');
         touch(n1, table, 1, 3);
     }
-    deliver(&mesh, "n1", "n3");
-    deliver(&mesh, "n2", "n3");
+    mesh.deliver("n1", "n3");
+    mesh.deliver("n2", "n3");
     for table in ["t", "whole"] {
         rewrite(n2, table, 2, 2, 'B');
         touch(n1, table, 2, 3);
     }
-    deliver(&mesh, "n2", "n3");
-    deliver(&mesh, "n1", "n3");
+    mesh.deliver("n2", "n3");
+    mesh.deliver("n1", "n3");
     for table in ["t", "whole"] {
         mesh.node("n3").reads(&content(table), "1:3AA 2:3AA");
     }
-    heal(&mesh);
+    mesh.reunite();
     for table in ["t", "whole"] {
         mesh.every_node_reads(&content(table), "1:3AA 2:3AA");
         mesh.same_everywhere(table);
@@ -198,14 +176,14 @@ fn d11_a_value_that_is_gone_has_a_newer_one_on_its_way() {
     // Whoever empties a table may have to wait for the third node to have its transaction: so nobody waits for the table.
     let mut session = must(n2.connect("postgres"));
     assert!(session.run("begin; truncate held").is_ok());
-    deliver(&mesh, "n2", "n3");
+    mesh.deliver("n2", "n3");
     drop(session);
     n3.reads(&content("t"), "1:2BB 2:2BB 4:2BB").reads(&content("whole"), "1:2BB 2:2BB");
     n3.reads(&content("held"), "1:1AA").reads(&content("dropped"), "1:1AA").reads(&content("emptied"), "none");
     let skipped = "select string_agg(relname, ',') from spock.resolutions \
                    where conflict_type = 'update_missing' and conflict_resolution = 'skip'";
     n3.reads(skipped, "\"public\".\"t\",\"public\".\"t\"");
-    heal(&mesh);
+    mesh.reunite();
     mesh.every_node_reads(&content("t"), "1:2BB 2:2BB 4:2BB").every_node_reads(&content("whole"), "1:2BB 2:2BB");
     mesh.every_node_reads(&content("held"), "1:1AA").every_node_reads(&content("emptied"), "none");
     n1.reads(&content("dropped"), "1:1AA");

@@ -7,7 +7,6 @@ use spock_mesh::Mesh;
 use spock_mesh::session::Failure;
 use spock_mesh::story::must;
 
-const LINKS: [(&str, &str); 3] = [("n1", "n2"), ("n1", "n3"), ("n2", "n3")];
 const DISPLACED: &str =
     "select coalesce(string_agg(row_values[1] || row_values[4], ',' order by row_values[1]), 'none')
     from spock.displaced_row where relation = 't'::regclass";
@@ -15,26 +14,6 @@ const SHOWN: &str = "select coalesce(string_agg(id || v, ',' order by id), 'none
 
 fn three() -> Mesh {
     Mesh::of(["n1", "n2", "n3"]).with_table("t (id int primary key, u int unique, w int unique, v text)")
-}
-
-fn isolate(mesh: &Mesh) {
-    for (one, other) in LINKS {
-        mesh.cut(one, other);
-    }
-}
-
-fn heal(mesh: &Mesh) {
-    for (one, other) in LINKS {
-        mesh.heal(one, other);
-    }
-    mesh.settle();
-}
-
-/// Only what `from` has made arrives at `to`.
-fn deliver(mesh: &Mesh, from: &str, to: &str) {
-    mesh.heal(from, to);
-    mesh.settle_between(from, to, &format!("sub_{from}_{to}"));
-    mesh.cut(from, to);
 }
 
 /// Rows come back a moment after what kept them out has gone.
@@ -56,19 +35,19 @@ fn d12_the_later_insert_of_one_value_is_seen_and_the_earlier_one_comes_back_when
         must(node.reload());
         node.comes_to_read("show spock.save_resolutions", "on");
     }
-    isolate(&mesh);
+    mesh.isolate();
     mesh.node("n1").sql("insert into t values (1, 7, null, 'a')");
     mesh.node("n2").sql("insert into t values (2, 7, null, 'b')");
     // The later one comes first.
-    deliver(&mesh, "n2", "n3");
-    heal(&mesh);
+    mesh.deliver("n2", "n3");
+    mesh.reunite();
     ends(&mesh, "2b", "1a");
-    isolate(&mesh);
+    mesh.isolate();
     mesh.node("n1").sql("insert into t values (5, 9, null, 'a')");
     mesh.node("n2").sql("insert into t values (6, 9, null, 'b')");
     // The earlier one comes first.
-    deliver(&mesh, "n1", "n3");
-    heal(&mesh);
+    mesh.deliver("n1", "n3");
+    mesh.reunite();
     ends(&mesh, "2b,6b", "1a,5a");
     let recorded =
         "select count(*) >= 2 from spock.resolutions where conflict_type = 'insert_exists' and idxname = 't_u_key'";
@@ -102,22 +81,22 @@ fn d12_updates_that_collide_and_changes_of_a_row_that_is_displaced() {
     let mesh = three();
     mesh.node("n1").sql("insert into t select i, i, null, 'a' from generate_series(1, 4) i");
     mesh.settle();
-    isolate(&mesh);
+    mesh.isolate();
     // Rows 1 and 3 lose to 2 and 5. The third node, which knows nothing of it, writes 1 and deletes 3 afterwards.
     mesh.node("n1").sql("update t set u = 7, v = 'b' where id = 1").sql("update t set u = 8, v = 'b' where id = 3");
     mesh.node("n2").sql("update t set u = 7, v = 'c' where id = 2").sql("insert into t values (5, 8, null, 'c')");
-    deliver(&mesh, "n1", "n2");
+    mesh.deliver("n1", "n2");
     mesh.node("n2").comes_to_read(SHOWN, "2c,4a,5c");
     mesh.node("n2").comes_to_read(DISPLACED, "1b,3b");
     mesh.node("n3").sql("update t set v = 'd' where id = 1").sql("delete from t where id = 3");
-    heal(&mesh);
+    mesh.reunite();
     ends(&mesh, "1d,2c,4a,5c", "none");
 
     // Both update into one value; the loser's own node displaces it, too. TRUNCATE takes all that is older.
-    isolate(&mesh);
+    mesh.isolate();
     mesh.node("n1").sql("update t set u = 50, v = 'e' where id = 1");
     mesh.node("n2").sql("update t set u = 50, v = 'f' where id = 2");
-    heal(&mesh);
+    mesh.reunite();
     ends(&mesh, "2f,4a,5c", "1e");
     mesh.node("n3").sql("truncate t");
     ends(&mesh, "none", "none");
@@ -127,11 +106,11 @@ fn d12_updates_that_collide_and_changes_of_a_row_that_is_displaced() {
 #[test]
 fn d12_two_indexes_make_a_chain_and_a_crash_does_not_break_it() {
     let mesh = three();
-    isolate(&mesh);
+    mesh.isolate();
     mesh.node("n1").sql("insert into t values (1, 1, null, 'a')");
     mesh.node("n2").sql("insert into t values (2, 1, 5, 'b')");
     mesh.node("n3").sql("insert into t values (3, null, 5, 'c')");
-    heal(&mesh);
+    mesh.reunite();
     ends(&mesh, "1a,3c", "2b");
     mesh.node("n1").sql("delete from t where id = 3");
     mesh.node("n2").kill_worker("spock manager");
