@@ -1,6 +1,32 @@
 //! Executor, table access and replication origins on PostgreSQL 15.
 
+use crate::pg::unguarded::raw;
 use pgrx::pg_sys;
+
+// Without a guard of their own: whoever calls what uses them is inside one, see `pg::unguarded`.
+unsafe extern "C-unwind" {
+    fn ExecInitRangeTable(estate: *mut pg_sys::EState, entries: *mut pg_sys::List);
+    fn index_beginscan(
+        table: pg_sys::Relation,
+        index: pg_sys::Relation,
+        snapshot: pg_sys::Snapshot,
+        nkeys: core::ffi::c_int,
+        norderbys: core::ffi::c_int,
+    ) -> pg_sys::IndexScanDesc;
+    #[link_name = "table_tuple_update__pgrx_cshim"]
+    fn table_tuple_update(
+        rel: pg_sys::Relation,
+        otid: pg_sys::ItemPointer,
+        slot: *mut pg_sys::TupleTableSlot,
+        cid: pg_sys::CommandId,
+        snapshot: pg_sys::Snapshot,
+        crosscheck: pg_sys::Snapshot,
+        wait: bool,
+        tmfd: *mut pg_sys::TM_FailureData,
+        lockmode: *mut pg_sys::LockTupleMode::Type,
+        update_indexes: *mut bool,
+    ) -> pg_sys::TM_Result::Type;
+}
 
 /// One attribute of a row type. `index` counts from 0.
 ///
@@ -14,7 +40,7 @@ pub unsafe fn attribute(desc: pg_sys::TupleDesc, index: usize) -> pg_sys::Form_p
 /// The executor's range table with one entry, the target of the writes.
 ///
 /// # Safety
-/// Both are alive; called once for each executor state.
+/// Inside one guard. Both are alive; called once for each executor state.
 pub unsafe fn init_range_table(
     estate: *mut pg_sys::EState,
     entry: *mut pg_sys::RangeTblEntry,
@@ -23,7 +49,7 @@ pub unsafe fn init_range_table(
     // SAFETY: passed on to the caller.
     unsafe {
         (*entry).updatedCols = written;
-        pg_sys::ExecInitRangeTable(estate, pg_sys::lappend(core::ptr::null_mut(), entry.cast()));
+        ExecInitRangeTable(estate, raw::lappend(core::ptr::null_mut(), entry.cast()));
     }
 }
 
@@ -62,7 +88,7 @@ pub unsafe fn check_index_constraints(
 /// Replaces a row version. The last two values: index entries are needed, and only those of summarizing indexes.
 ///
 /// # Safety
-/// As the server function.
+/// Inside one guard. As the server function.
 pub unsafe fn update_tuple(
     table: pg_sys::Relation,
     tid: pg_sys::ItemPointer,
@@ -74,7 +100,7 @@ pub unsafe fn update_tuple(
     let mut indexes = false;
     // SAFETY: passed on to the caller.
     let result = unsafe {
-        pg_sys::table_tuple_update(
+        table_tuple_update(
             table,
             tid,
             slot,
@@ -131,7 +157,7 @@ pub unsafe fn before_delete(
 /// Starts an index scan with `keys` scan keys.
 ///
 /// # Safety
-/// The relations are open, the snapshot lives as long as the scan.
+/// Inside one guard. The relations are open, the snapshot lives as long as the scan.
 pub unsafe fn begin_index_scan(
     table: pg_sys::Relation,
     index: pg_sys::Relation,
@@ -139,7 +165,7 @@ pub unsafe fn begin_index_scan(
     keys: i32,
 ) -> pg_sys::IndexScanDesc {
     // SAFETY: passed on to the caller.
-    unsafe { pg_sys::index_beginscan(table, index, snapshot, keys, 0) }
+    unsafe { index_beginscan(table, index, snapshot, keys, 0) }
 }
 
 /// Empties the tables. Truncate triggers that fire here run as the worker: 15 cannot switch to the owners.

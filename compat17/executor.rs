@@ -1,6 +1,36 @@
 //! Executor, table access and replication origins on PostgreSQL 17.
 
+use crate::pg::unguarded::raw;
 use pgrx::pg_sys;
+
+// Without a guard of their own: whoever calls what uses them is inside one, see `pg::unguarded`.
+unsafe extern "C-unwind" {
+    fn ExecInitRangeTable(estate: *mut pg_sys::EState, entries: *mut pg_sys::List, permissions: *mut pg_sys::List);
+    fn addRTEPermissionInfo(
+        permissions: *mut *mut pg_sys::List,
+        entry: *mut pg_sys::RangeTblEntry,
+    ) -> *mut pg_sys::RTEPermissionInfo;
+    fn index_beginscan(
+        table: pg_sys::Relation,
+        index: pg_sys::Relation,
+        snapshot: pg_sys::Snapshot,
+        nkeys: core::ffi::c_int,
+        norderbys: core::ffi::c_int,
+    ) -> pg_sys::IndexScanDesc;
+    #[link_name = "table_tuple_update__pgrx_cshim"]
+    fn table_tuple_update(
+        rel: pg_sys::Relation,
+        otid: pg_sys::ItemPointer,
+        slot: *mut pg_sys::TupleTableSlot,
+        cid: pg_sys::CommandId,
+        snapshot: pg_sys::Snapshot,
+        crosscheck: pg_sys::Snapshot,
+        wait: bool,
+        tmfd: *mut pg_sys::TM_FailureData,
+        lockmode: *mut pg_sys::LockTupleMode::Type,
+        update_indexes: *mut pg_sys::TU_UpdateIndexes::Type,
+    ) -> pg_sys::TM_Result::Type;
+}
 
 /// One attribute of a row type. `index` counts from 0.
 ///
@@ -14,7 +44,7 @@ pub unsafe fn attribute(desc: pg_sys::TupleDesc, index: usize) -> pg_sys::Form_p
 /// The executor's range table with one entry, the target of the writes.
 ///
 /// # Safety
-/// Both are alive; called once for each executor state.
+/// Inside one guard. Both are alive; called once for each executor state.
 pub unsafe fn init_range_table(
     estate: *mut pg_sys::EState,
     entry: *mut pg_sys::RangeTblEntry,
@@ -23,10 +53,10 @@ pub unsafe fn init_range_table(
     // SAFETY: passed on to the caller.
     unsafe {
         let mut permissions: *mut pg_sys::List = core::ptr::null_mut();
-        let info = pg_sys::addRTEPermissionInfo(&mut permissions, entry);
+        let info = addRTEPermissionInfo(&mut permissions, entry);
         (*info).updatedCols = written;
-        let entries = pg_sys::lappend(core::ptr::null_mut(), entry.cast());
-        pg_sys::ExecInitRangeTable(estate, entries, permissions);
+        let entries = raw::lappend(core::ptr::null_mut(), entry.cast());
+        ExecInitRangeTable(estate, entries, permissions);
     }
 }
 
@@ -76,7 +106,7 @@ pub unsafe fn check_index_constraints(
 /// Replaces a row version. The last two values: index entries are needed, and only those of summarizing indexes.
 ///
 /// # Safety
-/// As the server function.
+/// Inside one guard. As the server function.
 pub unsafe fn update_tuple(
     table: pg_sys::Relation,
     tid: pg_sys::ItemPointer,
@@ -88,7 +118,7 @@ pub unsafe fn update_tuple(
     let mut indexes = pg_sys::TU_UpdateIndexes::TU_None;
     // SAFETY: passed on to the caller.
     let result = unsafe {
-        pg_sys::table_tuple_update(
+        table_tuple_update(
             table,
             tid,
             slot,
@@ -170,7 +200,7 @@ pub unsafe fn before_delete(
 /// Starts an index scan with `keys` scan keys.
 ///
 /// # Safety
-/// The relations are open, the snapshot lives as long as the scan.
+/// Inside one guard. The relations are open, the snapshot lives as long as the scan.
 pub unsafe fn begin_index_scan(
     table: pg_sys::Relation,
     index: pg_sys::Relation,
@@ -178,7 +208,7 @@ pub unsafe fn begin_index_scan(
     keys: i32,
 ) -> pg_sys::IndexScanDesc {
     // SAFETY: passed on to the caller.
-    unsafe { pg_sys::index_beginscan(table, index, snapshot, keys, 0) }
+    unsafe { index_beginscan(table, index, snapshot, keys, 0) }
 }
 
 /// Empties the tables, as their owners.

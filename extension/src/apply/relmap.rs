@@ -24,7 +24,7 @@ use spock_core::sync::TableName;
 use spock_core::types::{RelId, TypeOid};
 use spock_core::wire;
 use spock_core::wire::row::{RowKind, Tuple};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
@@ -160,7 +160,7 @@ pub struct Opened<'a> {
 /// All relations that the provider has described on this connection.
 #[derive(Default)]
 pub struct RelMap {
-    entries: HashMap<RelId, Entry>,
+    entries: BTreeMap<RelId, Entry>,
     /// Relations open in this transaction.
     open: Vec<RelId>,
     /// Rows of this transaction, of tables that are closed already.

@@ -393,10 +393,8 @@ impl<'s> Applier<'s> {
         let current = self.current.as_mut().ok_or_else(|| out_of_order("a change"))?;
         if current.open.is_none() {
             let node = current.origin.ok_or_else(|| out_of_order("a change"))?;
-            session::statement_starts();
-            let txn = Txn::begin();
+            let (txn, snapshot) = Txn::begin_with_snapshot();
             // Starting a transaction switches to its context: messages have their own.
-            let snapshot = ActiveSnapshot::push();
             self.message.make_current();
             self.origin.stamp(node.wire(), current.begin.committed_at.micros());
             current.open = Some(Open { owner: None, snapshot, txn });

@@ -8,13 +8,12 @@ use crate::catalog::deltas;
 use crate::catalog::topology::Node;
 use crate::error::Report;
 use crate::pg::horizon::{FullXid, full_id};
-use crate::pg::origin::commit_data;
+use crate::pg::origin::{Writer, writer};
 use crate::pg::server::features;
-use crate::pg::session::is_current;
 use crate::pg::tuple::Slot;
 use spock_core::merge::{self, Tiebreaker, Version, Winner};
 use spock_core::types::{NodeId, PgTime};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Version of a row that is here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +36,7 @@ pub enum LocalVersion {
 /// Compares rows that are here with the transaction that is being applied.
 pub struct Versions {
     local: NodeId,
-    tiebreakers: HashMap<NodeId, Tiebreaker>,
+    tiebreakers: BTreeMap<NodeId, Tiebreaker>,
     remote: Version,
     /// The transaction asked for last.
     last: Option<(u32, LocalVersion)>,
@@ -124,14 +123,13 @@ impl Versions {
         }
         let version = if let Some((_, version)) = self.parts.iter().find(|(part, _)| *part == xid) {
             *version
-        } else if is_current(xid) {
-            LocalVersion::OwnTransaction
         } else {
-            match commit_data(xid) {
-                Some((time, origin)) => {
+            match writer(xid) {
+                Writer::Own => LocalVersion::OwnTransaction,
+                Writer::Committed(time, origin) => {
                     LocalVersion::Known { xid, time: PgTime::from_micros(time), origin: self.node_of(origin) }
                 }
-                None => LocalVersion::Unknown,
+                Writer::Forgotten => LocalVersion::Unknown,
             }
         };
         self.last = Some((xid, version));

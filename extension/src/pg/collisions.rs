@@ -18,8 +18,9 @@ impl Target {
         // SAFETY: indexes and executor state are open; the slot holds a complete row of the table. What is added to an index's
         // description lives as long as that.
         unsafe {
+            let indexes = self.open_indexes();
             let result = self.result;
-            for n in from..usize::try_from((*result).ri_NumIndices).unwrap_or(0) {
+            for n in from..usize::try_from(indexes).unwrap_or(0) {
                 let index = *(*result).ri_IndexRelationDescs.add(n);
                 if index.is_null() {
                     continue;

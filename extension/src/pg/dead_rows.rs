@@ -8,6 +8,7 @@ use super::compat::executor as compat;
 use super::heap::Target;
 use super::relation::Table;
 use super::tuple::Slot;
+use super::unguarded::guarded;
 use pgrx::pg_sys;
 
 /// Which ends of rows are asked for.
@@ -36,7 +37,8 @@ impl Target {
         // come one after the other.
         unsafe {
             let all = &raw mut pg_sys::SnapshotAnyData;
-            let scan = compat::begin_index_scan(self.table.raw(), key.index, all, count);
+            let (table, index) = (self.table.raw(), key.index);
+            let scan = guarded(move || compat::begin_index_scan(table, index, all, count));
             pg_sys::index_rescan(scan, key.keys.as_mut_ptr(), count, core::ptr::null_mut(), 0);
             let forward = pg_sys::ScanDirection::ForwardScanDirection;
             while pg_sys::index_getnext_slot(scan, forward, self.local.raw()) {

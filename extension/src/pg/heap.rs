@@ -12,8 +12,10 @@ use super::relation::{ColumnNumber, KeyIndex, Table};
 use super::scope::TransactionMemory;
 use super::search::KeyScan;
 use super::tuple::{OwnedContext, Slot, Value};
+use super::unguarded::{guarded, raw};
 use crate::error::Report;
 use pgrx::{PgSqlErrorCode, pg_sys};
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 /// What became of an insert.
@@ -54,26 +56,39 @@ struct Duties {
 ///
 /// On ERROR: Drop does nothing. Abort closes relations and scans and frees the executor's memory.
 pub struct Target {
-    // Slots are dropped before the table: they pin its row type.
+    // What is dropped by hand is closed by Drop, all of it in one guard.
     /// The row from the wire, in local columns.
-    pub remote: Slot,
+    pub remote: ManuallyDrop<Slot>,
     /// The row that was found.
-    pub local: Slot,
+    pub local: ManuallyDrop<Slot>,
     /// The row to be written in place of `local`.
-    pub merged: Slot,
+    pub merged: ManuallyDrop<Slot>,
     /// The unique index that the current row has met another one in, if it is not the key's.
     pub met_in: Option<String>,
-    pub(super) table: Table,
+    pub(super) table: ManuallyDrop<Table>,
     pub(super) estate: *mut pg_sys::EState,
     pub(super) result: *mut pg_sys::ResultRelInfo,
+    /// Whether the indexes of `result` are open: most UPDATEs leave them alone.
+    indexes_open: bool,
     epq: *mut pg_sys::EPQState,
     /// What finds rows, opened when the first one is looked for: most inserts look for none.
     pub(super) key: Option<KeyScan>,
     pub(super) key_index: Option<Rc<KeyIndex>>,
     duties: Duties,
     defaults: Vec<(ColumnNumber, *mut pg_sys::ExprState)>,
-    // Freed last.
-    _memory: TransactionMemory,
+    memory: ManuallyDrop<TransactionMemory>,
+}
+
+/// What [`Target::prepare`] makes of a table.
+#[derive(Clone, Copy)]
+struct Parts {
+    memory: pg_sys::MemoryContext,
+    estate: *mut pg_sys::EState,
+    result: *mut pg_sys::ResultRelInfo,
+    epq: *mut pg_sys::EPQState,
+    remote: *mut pg_sys::TupleTableSlot,
+    local: *mut pg_sys::TupleTableSlot,
+    merged: *mut pg_sys::TupleTableSlot,
 }
 
 /// Default expressions of columns that the provider does not have. Kept across transactions.
@@ -108,43 +123,55 @@ impl Defaults {
 impl Target {
     /// Prepares writing `table`. `written` are the columns that updates may change. Lives in the current transaction.
     pub fn prepare(table: Table, key: Option<&Rc<KeyIndex>>, written: &[ColumnNumber], defaults: &Defaults) -> Self {
-        let memory = TransactionMemory::new(c"spock open table");
-        // SAFETY: inside a transaction. Everything is allocated in memory of ours or the executor state's, and the slots
-        // pin the descriptor of a table that stays open as long as they.
+        let relation = table.raw();
+        let duties = duties(&table);
+        // SAFETY: inside a transaction. Everything is allocated in memory of ours or the executor state's, and the slots pin the
+        // descriptor of a table that stays open as long as they. Inside the guard are a borrowed slice and plain values.
         unsafe {
-            let previous = pg_sys::MemoryContextSwitchTo(memory.raw());
-            let estate = pg_sys::CreateExecutorState();
-            pg_sys::MemoryContextSwitchTo((*estate).es_query_cxt);
-            let result = open_result(estate, &table, written);
-            let duties = duties(&table);
-            let epq = pg_sys::palloc0(size_of::<pg_sys::EPQState>()).cast();
+            let parts = guarded(move || open_parts(relation, written));
+            let Parts { memory, estate, result, epq, remote, local, merged } = parts;
             if duties.before_update || duties.before_delete {
                 compat::init_epq(epq, estate);
             }
+            let previous = pg_sys::MemoryContextSwitchTo((*estate).es_query_cxt);
             let defaults = defaults
                 .expressions
                 .iter()
                 .map(|&(number, expression)| (number, pg_sys::ExecInitExpr(expression, core::ptr::null_mut())))
                 .collect();
-            // Slots outlive the executor state by a moment: they are not in its context.
-            pg_sys::MemoryContextSwitchTo(memory.raw());
-            let (remote, local, merged) = (Slot::for_values(&table), Slot::for_table(&table), Slot::for_values(&table));
             pg_sys::MemoryContextSwitchTo(previous);
             Self {
-                remote,
-                local,
-                merged,
+                remote: ManuallyDrop::new(Slot::from_raw(remote)),
+                local: ManuallyDrop::new(Slot::from_raw(local)),
+                merged: ManuallyDrop::new(Slot::from_raw(merged)),
                 met_in: None,
-                table,
+                table: ManuallyDrop::new(table),
                 estate,
                 result,
+                indexes_open: false,
                 epq,
                 key: None,
                 key_index: key.cloned(),
                 duties,
                 defaults,
-                _memory: memory,
+                memory: ManuallyDrop::new(TransactionMemory::from_raw(memory)),
             }
+        }
+    }
+
+    /// How many indexes there are, all of them open from here on.
+    pub(super) fn open_indexes(&mut self) -> i32 {
+        // SAFETY: the table is open and locked; what is allocated lives as long as the executor state.
+        unsafe {
+            if !self.indexes_open {
+                self.indexes_open = true;
+                if (*(*self.table.raw()).rd_rel).relhasindex {
+                    let previous = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
+                    pg_sys::ExecOpenIndices(self.result, false);
+                    pg_sys::MemoryContextSwitchTo(previous);
+                }
+            }
+            (*self.result).ri_NumIndices
         }
     }
 
@@ -203,14 +230,19 @@ impl Target {
 
     /// Frees what the previous row left behind. Called before each row.
     pub fn next_row(&mut self) {
-        // SAFETY: nothing refers to the previous row any more: slots are cleared first.
+        self.met_in = None;
+        let (slots, estate) = ([self.merged.raw(), self.remote.raw(), self.local.raw()], self.estate);
+        // SAFETY: nothing refers to the previous row any more: slots are cleared before the memory that they point to.
         unsafe {
-            self.local.clear();
-            self.met_in = None;
-            let econtext = (*self.estate).es_per_tuple_exprcontext;
-            if !econtext.is_null() {
-                pg_sys::MemoryContextReset((*econtext).ecxt_per_tuple_memory);
-            }
+            guarded(move || {
+                for slot in slots {
+                    raw::ExecClearTuple(slot);
+                }
+                let econtext = (*estate).es_per_tuple_exprcontext;
+                if !econtext.is_null() {
+                    raw::MemoryContextReset((*econtext).ecxt_per_tuple_memory);
+                }
+            });
         }
     }
 
@@ -219,20 +251,19 @@ impl Target {
         let slot = self.remote.raw();
         // SAFETY: the slot holds a complete row of the table; executor state, result relation and indexes are open.
         unsafe {
-            (*self.estate).es_output_cid = pg_sys::GetCurrentCommandId(true);
-            if self.duties.after_insert {
-                pg_sys::AfterTriggerBeginQuery();
-            }
+            self.command_begins(self.duties.after_insert);
             if self.duties.before_insert && !pg_sys::ExecBRInsertTriggers(self.estate, self.result, slot) {
                 self.end_after(self.duties.after_insert);
                 return Inserted::Done;
             }
-            self.check(slot, pg_sys::CmdType::CMD_INSERT);
-            (*slot).tts_tableOid = (*self.table.raw()).rd_id;
-            pg_sys::table_tuple_insert(self.table.raw(), slot, (*self.estate).es_output_cid, 0, core::ptr::null_mut());
+            let writing = self.writing();
+            guarded(move || {
+                writing.check(slot, pg_sys::CmdType::CMD_INSERT);
+                raw::table_tuple_insert(writing.table, slot, writing.command(), 0, core::ptr::null_mut());
+            });
             let mut conflict = false;
             let mut recheck = core::ptr::null_mut();
-            if (*self.result).ri_NumIndices > 0 {
+            if self.open_indexes() > 0 {
                 recheck =
                     compat::insert_index_entries(self.result, slot, self.estate, false, !raise, &mut conflict, false);
             }
@@ -280,27 +311,25 @@ impl Target {
             if self.duties.before_update && !self.lock(&mut tid) {
                 return Written::Changed;
             }
-            (*self.estate).es_output_cid = pg_sys::GetCurrentCommandId(true);
-            if self.duties.after_update {
-                pg_sys::AfterTriggerBeginQuery();
-            }
+            self.command_begins(self.duties.after_update);
             if self.duties.before_update && !compat::before_update(self.estate, self.epq, self.result, &mut tid, slot) {
                 self.end_after(self.duties.after_update);
                 return Written::Done;
             }
-            self.check(slot, pg_sys::CmdType::CMD_UPDATE);
-            (*slot).tts_tableOid = (*self.table.raw()).rd_id;
-            let mut failure = pg_sys::TM_FailureData::default();
-            let cid = (*self.estate).es_output_cid;
-            let (result, indexes, summarizing) =
-                compat::update_tuple(self.table.raw(), &mut tid, slot, cid, &mut failure);
+            let writing = self.writing();
+            let place = &raw mut tid;
+            let (result, indexes, summarizing) = guarded(move || {
+                writing.check(slot, pg_sys::CmdType::CMD_UPDATE);
+                let mut failure = pg_sys::TM_FailureData::default();
+                compat::update_tuple(writing.table, place, slot, writing.command(), &mut failure)
+            });
             if !succeeded(result) {
                 self.end_after(self.duties.after_update);
                 return Written::Changed;
             }
             let mut recheck = core::ptr::null_mut();
             let mut conflict = false;
-            if indexes && (*self.result).ri_NumIndices > 0 {
+            if indexes && self.open_indexes() > 0 {
                 let (estate, found) = (self.estate, &raw mut conflict);
                 recheck = compat::insert_index_entries(self.result, slot, estate, true, true, found, summarizing);
             }
@@ -337,25 +366,18 @@ impl Target {
             if self.duties.before_delete && !self.lock(&mut tid) {
                 return Written::Changed;
             }
-            (*self.estate).es_output_cid = pg_sys::GetCurrentCommandId(true);
-            if self.duties.after_delete {
-                pg_sys::AfterTriggerBeginQuery();
-            }
+            self.command_begins(self.duties.after_delete);
             if self.duties.before_delete && !compat::before_delete(self.estate, self.epq, self.result, &mut tid) {
                 self.end_after(self.duties.after_delete);
                 return Written::Done;
             }
-            let mut failure = pg_sys::TM_FailureData::default();
-            let result = pg_sys::table_tuple_delete(
-                self.table.raw(),
-                &mut tid,
-                (*self.estate).es_output_cid,
-                core::ptr::null_mut(),
-                core::ptr::null_mut(),
-                true,
-                &mut failure,
-                false,
-            );
+            let writing = self.writing();
+            let place = &raw mut tid;
+            let result = guarded(move || {
+                let mut failure = pg_sys::TM_FailureData::default();
+                let none = core::ptr::null_mut();
+                raw::table_tuple_delete(writing.table, place, writing.command(), none, none, true, &mut failure, false)
+            });
             if !succeeded(result) {
                 self.end_after(self.duties.after_delete);
                 return Written::Changed;
@@ -389,20 +411,22 @@ impl Target {
         succeeded(result)
     }
 
-    /// Generated columns and constraints of the row to be written.
-    unsafe fn check(&mut self, slot: *mut pg_sys::TupleTableSlot, command: pg_sys::CmdType::Type) {
-        // SAFETY: a complete row of the table.
+    /// Before each row: AFTER triggers are queued from here on. Where triggers fire before the row is written, its command is the
+    /// one that is current now.
+    unsafe fn command_begins(&mut self, after: bool) {
+        // SAFETY: inside a transaction; `end_after` closes what this opens.
         unsafe {
-            if self.duties.stored_generated {
-                pg_sys::ExecComputeStoredGenerated(self.result, self.estate, slot, command);
+            if self.duties.any_before() {
+                (*self.estate).es_output_cid = pg_sys::GetCurrentCommandId(true);
             }
-            if self.duties.constraints {
-                pg_sys::ExecConstraints(self.result, slot, self.estate);
-            }
-            if self.duties.partition {
-                pg_sys::ExecPartitionCheck(self.result, slot, self.estate, true);
+            if after {
+                pg_sys::AfterTriggerBeginQuery();
             }
         }
+    }
+
+    fn writing(&self) -> Writing {
+        Writing { table: self.table.raw(), estate: self.estate, result: self.result, duties: self.duties }
     }
 
     /// Fires the AFTER triggers queued for this row.
@@ -419,21 +443,85 @@ impl Drop for Target {
         if std::thread::panicking() {
             return;
         }
-        // SAFETY: everything was opened by `prepare`, and is closed once, before the slots and the table.
+        let key = self.key.as_ref().map(KeyScan::parts);
+        let slots = [self.local.raw(), self.remote.raw(), self.merged.raw()];
+        let (table, memory) = (self.table.raw(), self.memory.raw());
+        let (estate, result, indexes) = (self.estate, self.result, self.indexes_open);
+        // SAFETY: everything was opened by `prepare` and later, and is closed once: first what refers to other things. Slots let
+        // go of the row type before the table is closed. Locks stay until the transaction ends.
         unsafe {
-            self.local.clear();
-            self.remote.clear();
-            self.merged.clear();
-            if let Some(key) = self.key.take() {
-                key.close();
-            }
             if self.duties.before_update || self.duties.before_delete {
+                self.local.clear();
                 pg_sys::EvalPlanQualEnd(self.epq);
             }
-            pg_sys::ExecCloseIndices(self.result);
-            pg_sys::ExecResetTupleTable((*self.estate).es_tupleTable, false);
-            pg_sys::FreeExecutorState(self.estate);
+            guarded(move || {
+                for slot in slots {
+                    raw::ExecDropSingleTupleTableSlot(slot);
+                }
+                if let Some((scan, index)) = key {
+                    raw::index_endscan(scan);
+                    raw::index_close(index, pg_sys::NoLock as pg_sys::LOCKMODE);
+                }
+                if indexes {
+                    raw::ExecCloseIndices(result);
+                }
+                raw::ExecResetTupleTable((*estate).es_tupleTable, false);
+                raw::FreeExecutorState(estate);
+                raw::relation_close(table, pg_sys::NoLock as pg_sys::LOCKMODE);
+                raw::MemoryContextDelete(memory);
+            });
         }
+    }
+}
+
+/// What a row is written with: plain values, for the inside of a guard.
+#[derive(Clone, Copy)]
+struct Writing {
+    table: pg_sys::Relation,
+    estate: *mut pg_sys::EState,
+    result: *mut pg_sys::ResultRelInfo,
+    duties: Duties,
+}
+
+impl Writing {
+    /// Generated columns and constraints of the row to be written.
+    ///
+    /// # Safety
+    /// Inside one guard; a complete row of the table.
+    unsafe fn check(&self, slot: *mut pg_sys::TupleTableSlot, command: pg_sys::CmdType::Type) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            if self.duties.stored_generated {
+                raw::ExecComputeStoredGenerated(self.result, self.estate, slot, command);
+            }
+            if self.duties.constraints {
+                raw::ExecConstraints(self.result, slot, self.estate);
+            }
+            if self.duties.partition {
+                raw::ExecPartitionCheck(self.result, slot, self.estate, true);
+            }
+            (*slot).tts_tableOid = (*self.table).rd_id;
+        }
+    }
+
+    /// The command that writes the row.
+    ///
+    /// # Safety
+    /// Inside one guard, within a transaction.
+    unsafe fn command(&self) -> pg_sys::CommandId {
+        // SAFETY: passed on to the caller. What BEFORE triggers have done since does not count.
+        unsafe {
+            if !self.duties.any_before() {
+                (*self.estate).es_output_cid = raw::GetCurrentCommandId(true);
+            }
+            (*self.estate).es_output_cid
+        }
+    }
+}
+
+impl Duties {
+    fn any_before(self) -> bool {
+        self.before_insert || self.before_update || self.before_delete
     }
 }
 
@@ -441,10 +529,12 @@ impl Drop for Target {
 pub fn next_command() {
     // SAFETY: inside a transaction with our snapshot on top of the stack.
     unsafe {
-        pg_sys::CommandCounterIncrement();
-        if pg_sys::ActiveSnapshotSet() {
-            pg_sys::UpdateActiveSnapshotCommandId();
-        }
+        guarded(|| {
+            raw::CommandCounterIncrement();
+            if raw::ActiveSnapshotSet() {
+                raw::UpdateActiveSnapshotCommandId();
+            }
+        });
     }
 }
 
@@ -456,30 +546,59 @@ unsafe fn per_tuple(estate: *mut pg_sys::EState) -> *mut pg_sys::ExprContext {
     }
 }
 
+/// Opens what [`Target`] needs of a table.
+///
+/// # Safety
+/// Inside one guard and a transaction, with the open table.
+unsafe fn open_parts(relation: pg_sys::Relation, written: &[ColumnNumber]) -> Parts {
+    // SAFETY: what is made lives in a context of the innermost transaction, or in that of the executor state.
+    unsafe {
+        let memory = raw::AllocSetContextCreateInternal(
+            pg_sys::CurTransactionContext,
+            c"spock open table".as_ptr(),
+            pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+            pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+            pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+        );
+        let previous = pg_sys::MemoryContextSwitchTo(memory);
+        let estate = raw::CreateExecutorState();
+        // Slots outlive the executor state by a moment: they are not in its context.
+        let values = &raw const pg_sys::TTSOpsVirtual;
+        let descriptor = (*relation).rd_att;
+        let remote = raw::MakeSingleTupleTableSlot(descriptor, values);
+        let local = raw::MakeSingleTupleTableSlot(descriptor, raw::table_slot_callbacks(relation));
+        let merged = raw::MakeSingleTupleTableSlot(descriptor, values);
+        pg_sys::MemoryContextSwitchTo((*estate).es_query_cxt);
+        let result = open_result(estate, relation, written);
+        let epq = raw::palloc0(size_of::<pg_sys::EPQState>()).cast();
+        pg_sys::MemoryContextSwitchTo(previous);
+        Parts { memory, estate, result, epq, remote, local, merged }
+    }
+}
+
 unsafe fn open_result(
     estate: *mut pg_sys::EState,
-    table: &Table,
+    relation: pg_sys::Relation,
     written: &[ColumnNumber],
 ) -> *mut pg_sys::ResultRelInfo {
-    // SAFETY: called with the executor state's context current, in which all of this lives.
+    // SAFETY: called inside a guard with the executor state's context current, in which all of this lives.
     unsafe {
-        let entry = pg_sys::palloc0(size_of::<pg_sys::RangeTblEntry>()).cast::<pg_sys::RangeTblEntry>();
+        let entry = raw::palloc0(size_of::<pg_sys::RangeTblEntry>()).cast::<pg_sys::RangeTblEntry>();
         (*entry).type_ = pg_sys::NodeTag::T_RangeTblEntry;
         (*entry).rtekind = pg_sys::RTEKind::RTE_RELATION;
-        (*entry).relid = (*table.raw()).rd_id;
-        (*entry).relkind = (*(*table.raw()).rd_rel).relkind;
+        (*entry).relid = (*relation).rd_id;
+        (*entry).relkind = (*(*relation).rd_rel).relkind;
         (*entry).rellockmode = pg_sys::AccessShareLock as i32;
         let mut columns = core::ptr::null_mut();
         for number in written {
             let bit = i32::from(number.0) - pg_sys::FirstLowInvalidHeapAttributeNumber;
-            columns = pg_sys::bms_add_member(columns, bit);
+            columns = raw::bms_add_member(columns, bit);
         }
         compat::init_range_table(estate, entry, columns);
-        let result = pg_sys::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast::<pg_sys::ResultRelInfo>();
+        let result = raw::palloc0(size_of::<pg_sys::ResultRelInfo>()).cast::<pg_sys::ResultRelInfo>();
         (*result).type_ = pg_sys::NodeTag::T_ResultRelInfo;
-        pg_sys::InitResultRelInfo(result, table.raw(), 1, core::ptr::null_mut(), 0);
-        (*estate).es_opened_result_relations = pg_sys::lappend((*estate).es_opened_result_relations, result.cast());
-        pg_sys::ExecOpenIndices(result, false);
+        raw::InitResultRelInfo(result, relation, 1, core::ptr::null_mut(), 0);
+        (*estate).es_opened_result_relations = raw::lappend((*estate).es_opened_result_relations, result.cast());
         result
     }
 }

@@ -64,6 +64,7 @@ pub mod toast;
 pub mod touched;
 pub mod tuple;
 pub mod types;
+pub mod unguarded;
 pub mod unique;
 pub mod unique_keys;
 pub mod utility;

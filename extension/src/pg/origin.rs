@@ -7,6 +7,7 @@
 //!    every way out, process exit included.
 
 use super::compat::executor as compat;
+use super::unguarded::{guarded, raw};
 use core::num::NonZeroU16;
 use pgrx::{pg_guard, pg_sys};
 use std::cell::Cell;
@@ -208,16 +209,40 @@ impl Drop for CommitPosition {
     }
 }
 
-/// Commit time (microseconds since 2000) and origin of a transaction that has committed. `None`: not kept any more.
-pub fn commit_data(xid: u32) -> Option<(i64, u16)> {
+/// What is known of the transaction that wrote a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// The open transaction, or a part of it.
+    Own,
+    /// Committed at that time (microseconds since 2000), of that origin.
+    Committed(i64, u16),
+    /// Nothing is kept any more.
+    Forgotten,
+}
+
+/// Looks it up, in one go: each row that is in the way of another is asked about.
+pub fn writer(xid: u32) -> Writer {
+    let xid = pg_sys::TransactionId::from_inner(xid);
     // SAFETY: a variable of this server; the look-up fills both outputs when it finds the transaction.
     unsafe {
-        if !pg_sys::track_commit_timestamp {
-            return None;
-        }
-        let (mut time, mut origin) = (0, 0);
-        let found =
-            pg_sys::TransactionIdGetCommitTsData(pg_sys::TransactionId::from_inner(xid), &mut time, &mut origin);
-        found.then_some((time, origin))
+        guarded(move || {
+            if raw::TransactionIdIsCurrentTransactionId(xid) {
+                return Writer::Own;
+            }
+            let (mut time, mut origin) = (0, 0);
+            if pg_sys::track_commit_timestamp && raw::TransactionIdGetCommitTsData(xid, &mut time, &mut origin) {
+                Writer::Committed(time, origin)
+            } else {
+                Writer::Forgotten
+            }
+        })
+    }
+}
+
+/// Commit time (microseconds since 2000) and origin of a transaction that has committed. `None`: not kept any more.
+pub fn commit_data(xid: u32) -> Option<(i64, u16)> {
+    match writer(xid) {
+        Writer::Committed(time, origin) => Some((time, origin)),
+        Writer::Own | Writer::Forgotten => None,
     }
 }

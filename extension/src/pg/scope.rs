@@ -1,5 +1,6 @@
 //! What is entered and left: transactions, snapshots, memory contexts. For workers, which have no portal above them.
 
+use super::unguarded::{guarded, raw};
 use pgrx::pg_sys;
 
 /// A transaction of this worker. Values that live inside it borrow it.
@@ -17,6 +18,19 @@ impl Txn {
         // SAFETY: on the main thread of a backend; an ERROR unwinds.
         unsafe { pg_sys::StartTransactionCommand() }
         Self { committed: false }
+    }
+
+    /// The same with what a worker's first statement needs: its time, and a snapshot on the stack.
+    pub fn begin_with_snapshot() -> (Self, ActiveSnapshot) {
+        // SAFETY: as in `begin` and in [`ActiveSnapshot::push`]. An ERROR leaves a transaction that its catcher aborts.
+        unsafe {
+            guarded(|| {
+                raw::SetCurrentStatementStartTimestamp();
+                raw::StartTransactionCommand();
+                raw::PushActiveSnapshot(raw::GetTransactionSnapshot());
+            });
+        }
+        (Self { committed: false }, ActiveSnapshot(()))
     }
 
     /// Whether this backend is in a transaction now, ours or an outer one.
@@ -88,6 +102,11 @@ impl TransactionMemory {
         })
     }
 
+    /// Takes over a context that was made in the same way.
+    pub(super) fn from_raw(context: pg_sys::MemoryContext) -> Self {
+        Self(context)
+    }
+
     pub(super) fn raw(&self) -> pg_sys::MemoryContext {
         self.0
     }
@@ -125,7 +144,7 @@ impl MemoryContext {
     /// Frees everything that was allocated in it.
     pub fn reset(&self) {
         // SAFETY: the context is ours and lives as long as the process.
-        unsafe { pg_sys::MemoryContextReset(self.0) }
+        unsafe { reset_context(self.0) }
     }
 
     /// Makes it the current context and leaves it so. Inside a scope of the same context, after a call that switched.
@@ -137,6 +156,19 @@ impl MemoryContext {
     /// Makes it the current context until the guard is dropped.
     pub fn enter(&self) -> MemoryScope {
         MemoryScope::enter(self.0)
+    }
+}
+
+/// Frees everything in a context. Free of charge where there is nothing.
+///
+/// # Safety
+/// A live context that nothing points into any more.
+pub(super) unsafe fn reset_context(context: pg_sys::MemoryContext) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        if !(*context).isReset || !(*context).firstchild.is_null() {
+            pg_sys::MemoryContextReset(context);
+        }
     }
 }
 

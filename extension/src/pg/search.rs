@@ -9,6 +9,8 @@ use super::compat::executor as compat;
 use super::heap::Target;
 use super::relation::{Column, ColumnNumber, KeyIndex, Table};
 use super::tuple::{OwnedContext, Slot, Value, lookup_function};
+use super::unguarded::raw::init_dirty;
+use super::unguarded::{guarded, raw};
 use crate::error::Report;
 use pgrx::{PgSqlErrorCode, pg_sys};
 
@@ -81,25 +83,34 @@ impl KeyScan {
     /// In a transaction, with a context current that lives as long as the result.
     pub(super) unsafe fn open(table: &Table, key: &KeyIndex) -> Self {
         let count = key.columns.len();
-        // SAFETY: the index belongs to the locked table. The snapshot struct lives in the executor state's context.
-        unsafe {
-            let index = pg_sys::index_open(key.oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
-            let snapshot = pg_sys::palloc0(size_of::<pg_sys::SnapshotData>()).cast();
-            init_dirty(snapshot);
-            let mut keys = vec![pg_sys::ScanKeyData::default(); count];
-            for (i, (entry, &(function, collation))) in keys.iter_mut().zip(&key.equality).enumerate() {
-                pg_sys::ScanKeyInit(
-                    entry,
-                    (i + 1) as pg_sys::AttrNumber,
-                    pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
-                    function,
-                    pg_sys::Datum::from(0),
-                );
-                entry.sk_collation = collation;
-            }
-            let scan = compat::begin_index_scan(table.raw(), index, snapshot, count as i32);
-            KeyScan { index, scan, snapshot, keys, columns: key.columns.clone() }
-        }
+        let mut keys = vec![pg_sys::ScanKeyData::default(); count];
+        let (entries, equality, table, oid) = (keys.as_mut_slice(), key.equality.as_slice(), table.raw(), key.oid);
+        // SAFETY: the index belongs to the locked table. The snapshot struct lives in the executor state's context. Inside are
+        // borrowed slices and plain values.
+        let (index, snapshot, scan) = unsafe {
+            guarded(move || {
+                let index = raw::index_open(oid, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE);
+                let snapshot = raw::palloc0(size_of::<pg_sys::SnapshotData>()).cast();
+                init_dirty(snapshot);
+                for (i, (entry, &(function, collation))) in entries.iter_mut().zip(equality).enumerate() {
+                    raw::ScanKeyInit(
+                        entry,
+                        (i + 1) as pg_sys::AttrNumber,
+                        pg_sys::BTEqualStrategyNumber as pg_sys::StrategyNumber,
+                        function,
+                        pg_sys::Datum::from(0),
+                    );
+                    entry.sk_collation = collation;
+                }
+                (index, snapshot, compat::begin_index_scan(table, index, snapshot, count as i32))
+            })
+        };
+        KeyScan { index, scan, snapshot, keys, columns: key.columns.clone() }
+    }
+
+    /// What [`KeyScan::close`] closes, for who closes it among other things.
+    pub(super) fn parts(&self) -> (pg_sys::IndexScanDesc, pg_sys::Relation) {
+        (self.scan, self.index)
     }
 
     /// Looks for the key of `row` from here on. False: a part of it is NULL, which no identity allows.
@@ -156,20 +167,24 @@ impl Target {
     fn probe_key(&mut self) -> Option<Option<pg_sys::TransactionId>> {
         let scan = self.key.as_mut()?;
         let count = i32::try_from(scan.keys.len()).unwrap_or(0);
+        let (snapshot, keys, local, estate) = (scan.snapshot, scan.keys.as_mut_ptr(), self.local.raw(), self.estate);
+        let scan = scan.scan;
         // SAFETY: the scan is open; keys and snapshot live as long as it. The second rescan releases the index page,
         // while the slot keeps its own pin on the row. The access method may allocate state of the scan on the way (btree
         // does when it first meets a dead entry), so the context is the scan's, not that of the current message.
-        unsafe {
-            let previous = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
-            init_dirty(scan.snapshot);
-            pg_sys::index_rescan(scan.scan, scan.keys.as_mut_ptr(), count, core::ptr::null_mut(), 0);
-            let forward = pg_sys::ScanDirection::ForwardScanDirection;
-            let hit = pg_sys::index_getnext_slot(scan.scan, forward, self.local.raw());
-            let in_progress = being_changed_by(scan.snapshot);
-            pg_sys::index_rescan(scan.scan, scan.keys.as_mut_ptr(), count, core::ptr::null_mut(), 0);
-            pg_sys::MemoryContextSwitchTo(previous);
-            Some(hit.then_some(in_progress))
-        }
+        let (hit, in_progress) = unsafe {
+            guarded(move || {
+                let previous = pg_sys::MemoryContextSwitchTo((*estate).es_query_cxt);
+                init_dirty(snapshot);
+                raw::index_rescan(scan, keys, count, core::ptr::null_mut(), 0);
+                let hit = raw::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, local);
+                let in_progress = being_changed_by(snapshot);
+                raw::index_rescan(scan, keys, count, core::ptr::null_mut(), 0);
+                pg_sys::MemoryContextSwitchTo(previous);
+                (hit, in_progress)
+            })
+        };
+        Some(hit.then_some(in_progress))
     }
 
     /// Whether a snapshot taken now sees a row with the key.
@@ -179,7 +194,8 @@ impl Target {
         // SAFETY: a scan of its own, closed here; the snapshot is registered while it is open.
         unsafe {
             let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
-            let fresh = compat::begin_index_scan(self.table.raw(), scan.index, snapshot, count);
+            let (table, index) = (self.table.raw(), scan.index);
+            let fresh = guarded(move || compat::begin_index_scan(table, index, snapshot, count));
             pg_sys::index_rescan(fresh, scan.keys.as_mut_ptr(), count, core::ptr::null_mut(), 0);
             let forward = pg_sys::ScanDirection::ForwardScanDirection;
             let live = pg_sys::index_getnext_slot(fresh, forward, self.local.raw());
@@ -237,18 +253,6 @@ impl Target {
             pg_sys::table_endscan(scan);
             hit
         }
-    }
-}
-
-/// # Safety
-/// The struct is ours, and no scan is between two rows of it.
-unsafe fn init_dirty(snapshot: *mut pg_sys::SnapshotData) {
-    // SAFETY: a struct without owned parts.
-    unsafe {
-        (*snapshot).snapshot_type = pg_sys::SnapshotType::SNAPSHOT_DIRTY;
-        (*snapshot).xmin = pg_sys::InvalidTransactionId;
-        (*snapshot).xmax = pg_sys::InvalidTransactionId;
-        (*snapshot).speculativeToken = 0;
     }
 }
 

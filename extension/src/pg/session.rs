@@ -64,12 +64,6 @@ pub fn current_xid() -> Option<u32> {
     (xid != pg_sys::InvalidTransactionId).then_some(xid.into_inner())
 }
 
-/// Whether `xid` is the open transaction or a part of it.
-pub fn is_current(xid: u32) -> bool {
-    // SAFETY: compares with the state of this backend.
-    unsafe { pg_sys::TransactionIdIsCurrentTransactionId(pg_sys::TransactionId::from_inner(xid)) }
-}
-
 /// Gives the open transaction an xid, so that its commit is written to WAL though it changes nothing.
 pub fn assign_xid() {
     // SAFETY: inside a transaction.

@@ -61,6 +61,15 @@ impl Value {
 pub struct Slot(NonNull<pg_sys::TupleTableSlot>);
 
 impl Slot {
+    /// A slot that was made in the same way as here.
+    ///
+    /// # Safety
+    /// It is live, and nobody else drops it.
+    pub(super) unsafe fn from_raw(slot: *mut pg_sys::TupleTableSlot) -> Self {
+        // SAFETY: passed on to the caller.
+        Self(unsafe { NonNull::new_unchecked(slot) })
+    }
+
     /// A slot for rows that are built in memory.
     pub fn for_values(table: &Table) -> Self {
         // SAFETY: the descriptor belongs to an open table; the slot pins it. The result is never null.
@@ -87,8 +96,10 @@ impl Slot {
 
     /// Empties it and releases what it pins.
     pub fn clear(&mut self) {
-        // SAFETY: a live slot.
-        unsafe { pg_sys::ExecClearTuple(self.raw()) };
+        if !self.is_empty() {
+            // SAFETY: a live slot.
+            unsafe { pg_sys::ExecClearTuple(self.raw()) };
+        }
     }
 
     /// Clears it and starts a row of NULLs, to be filled with [`Slot::set`] and closed with [`Slot::finish`].
@@ -115,20 +126,34 @@ impl Slot {
 
     /// Ends building: the slot holds the row.
     pub fn finish(&mut self) {
-        // SAFETY: the slot was cleared by `start`, and all its values are set.
-        unsafe { pg_sys::ExecStoreVirtualTuple(self.raw()) };
+        // SAFETY: the slot was cleared by `start`, and all its values are set: what ExecStoreVirtualTuple does then.
+        unsafe {
+            let slot = self.0.as_mut();
+            slot.tts_flags &= !(pg_sys::TTS_FLAG_EMPTY as u16);
+            slot.tts_nvalid = (*slot.tts_tupleDescriptor).natts as pg_sys::AttrNumber;
+        }
     }
 
     /// Takes the row of `other` apart into this slot, which then may be changed with [`Slot::set`].
     pub fn start_from(&mut self, other: &Slot) {
         self.clear();
+        other.take_apart();
         // SAFETY: both slots have the descriptor of the same table. The values point into the row that `other` pins.
         unsafe {
-            pg_sys::slot_getallattrs(other.raw());
             let (from, to) = (other.0.as_ref(), self.0.as_mut());
             let natts = usize::try_from((*to.tts_tupleDescriptor).natts).unwrap_or(0);
             core::ptr::copy_nonoverlapping(from.tts_values, to.tts_values, natts);
             core::ptr::copy_nonoverlapping(from.tts_isnull, to.tts_isnull, natts);
+        }
+    }
+
+    /// Makes all values of the row that the slot holds readable.
+    fn take_apart(&self) {
+        // SAFETY: the slot holds a row.
+        unsafe {
+            if i32::from((*self.raw()).tts_nvalid) < (*(*self.raw()).tts_tupleDescriptor).natts {
+                pg_sys::slot_getallattrs(self.raw());
+            }
         }
     }
 
