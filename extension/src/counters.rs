@@ -11,7 +11,6 @@ use crate::pg::raise;
 use crate::pg::shmem::{self, SharedTable, shareable};
 use crate::settings;
 use std::cell::Cell;
-use std::collections::HashMap;
 
 shareable! {
     /// Whose rows of which table.
@@ -164,8 +163,8 @@ pub fn reset(database: u32) {
 pub struct Tally {
     subscription: u32,
     on: bool,
+    /// In the order of the relations.
     entries: Vec<(u32, Counts)>,
-    places: HashMap<u32, usize>,
     /// The entry of the last row: runs of rows of one table are the rule.
     last: usize,
 }
@@ -173,7 +172,7 @@ pub struct Tally {
 impl Tally {
     /// For rows of a subscription, or with 0 for rows that are sent. Counts nothing with `spock.channel_counters` off.
     pub fn new(subscription: u32) -> Self {
-        Self { subscription, on: settings::channel_counters(), entries: Vec::new(), places: HashMap::new(), last: 0 }
+        Self { subscription, on: settings::channel_counters(), entries: Vec::new(), last: 0 }
     }
 
     /// Counts rows of a table.
@@ -183,9 +182,9 @@ impl Tally {
             return;
         }
         if self.entries.get(self.last).is_none_or(|(last, _)| *last != relation) {
-            self.last = *self.places.entry(relation).or_insert_with(|| {
-                self.entries.push((relation, Counts::default()));
-                self.entries.len() - 1
+            self.last = self.entries.binary_search_by_key(&relation, |(known, _)| *known).unwrap_or_else(|place| {
+                self.entries.insert(place, (relation, Counts::default()));
+                place
             });
         }
         self.entries[self.last].1.add(counts);
@@ -194,7 +193,6 @@ impl Tally {
     /// Forgets what was counted of a transaction that came to nothing.
     pub fn forget(&mut self) {
         self.entries.clear();
-        self.places.clear();
         self.last = 0;
     }
 
