@@ -43,6 +43,8 @@ const UNFLUSHED_WAIT: Duration = Duration::from_millis(100);
 const FEEDBACK_INTERVAL_MAX: Duration = Duration::from_secs(10);
 /// A provider whose WAL is so far ahead of what it has sent works off a backlog.
 const BACKLOG_BYTES: u64 = 1 << 18;
+/// A provider that is ahead by no more has sent all: what it wrote besides are records of its own.
+const ALL_SENT_BYTES: u64 = 1 << 10;
 /// How often it is told how far we are meanwhile: often enough for it to move its slot, seldom enough not to cost it anything.
 const BACKLOG_FEEDBACK_INTERVAL: Duration = Duration::from_millis(20);
 /// How often a worker that works off a backlog does what it otherwise does after each transaction.
@@ -296,6 +298,10 @@ impl<'s> Receiver<'s> {
                 }
                 // Also what was left out is handled now: a table must not be taken over from before it.
                 self.progress.received(done.remote_end);
+                // A commit there may wait for this one here: the word goes out before anything else is done about it.
+                if self.backlog() <= ALL_SENT_BYTES {
+                    self.feedback(false, false);
+                }
                 pause::ended();
                 self.publish(done);
             }
