@@ -46,6 +46,7 @@ use crate::pg::error_context::{ContextScope, Place};
 use crate::pg::origin;
 use crate::sync::initial;
 use crate::sync::table::Job;
+use crate::worker::tombstones;
 use spock_core::exceptions::Treatment;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -91,6 +92,7 @@ pub fn run(subscription: &Subscription) -> Exit {
     let stream = Stream::new(subscription);
     let ended = attempt(|| {
         let _context = ContextScope::enter(Rc::clone(&stream.place));
+        tombstones::wait_for_slot();
         if let Some(exit) = initial::bring_up(subscription) {
             return exit;
         }

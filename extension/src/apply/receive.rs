@@ -252,7 +252,13 @@ impl<'s> Receiver<'s> {
     /// Handles the next frame. False: none came in time.
     fn take(&mut self, wait: Duration) -> bool {
         let handled = match self.stream.next(wait) {
-            Ok(Wake::Frame(bytes)) => self.heard.take(bytes, &mut self.applier, &mut self.progress),
+            Ok(Wake::Frame(bytes)) => {
+                // A setting that was changed before a transaction was written holds for it: the signal has come by now.
+                if !self.applier.in_transaction() {
+                    latch::reload_if_asked();
+                }
+                self.heard.take(bytes, &mut self.applier, &mut self.progress)
+            }
             Ok(Wake::Timeout) => return false,
             Ok(Wake::Latch) => {
                 latch::reload_if_asked();

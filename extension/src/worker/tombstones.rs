@@ -13,7 +13,8 @@
 //! 1. A transaction that removes keys has marked its tables, and vacuum is held back, before anybody can see its commit.
 //! 2. What is let go was removed by transactions that ended before the wait for the other nodes began.
 //! 3. A mark too many costs a look; no mark is ever missing. After a restart every table counts as marked, if anything was held.
-//! 4. In a database without subscriptions nothing is kept: nobody sends it anything.
+//! 4. In a database without subscriptions nothing is kept: nobody sends it anything. An apply worker does not ask its provider
+//!    for changes before removals are remembered ([`wait_for_slot`]): what is removed before that is older than what comes.
 
 use crate::catalog::displaced as catalog_of_displaced;
 use crate::catalog::tombstones as catalog;
@@ -22,6 +23,7 @@ use crate::pg::attempt::attempt;
 use crate::pg::authority::extension_installed;
 use crate::pg::deletes::{self, Removed};
 use crate::pg::horizon::{self, FullXid};
+use crate::pg::latch;
 use crate::pg::origin;
 use crate::pg::process;
 use crate::pg::scope::Txn;
@@ -40,6 +42,10 @@ const MARKS_MAX: usize = 1024;
 /// How long removed keys are kept at most for nodes that cannot say how far they are: those of the C edition, and those that
 /// are not read directly.
 const RETENTION_UNANNOUNCED: Duration = Duration::from_secs(300);
+/// How long an apply worker waits for the slot. Where it cannot be made, the supervisor says so, and replication goes on.
+const SLOT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Pause between two looks meanwhile: the supervisor makes it within milliseconds.
+const SLOT_POLL: Duration = Duration::from_millis(20);
 /// How often the manager looks while something is kept.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -122,6 +128,15 @@ pub fn marked(table: u32) -> Marked {
 pub fn has_others() -> bool {
     let database = process::own_database();
     HOLDS.read().iter().find(|hold| hold.database == database).is_none_or(|hold| hold.members == 0 || hold.members > 2)
+}
+
+/// Returns once removed keys are remembered, or after [`SLOT_WAIT_MAX`]. For an apply worker that has not spoken to its provider yet.
+pub fn wait_for_slot() {
+    let started = Instant::now();
+    while !horizon::exists() && started.elapsed() < SLOT_WAIT_MAX {
+        latch::wait(SLOT_POLL);
+        latch::check_interrupts();
+    }
 }
 
 /// Called in every process before a transaction commits that has removed keys.

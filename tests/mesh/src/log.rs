@@ -4,7 +4,7 @@ use crate::process::last_lines;
 
 /// Lines that every run may have: consequences of stops, kills and cut connections that the story itself caused, and
 /// of the harness asking before a server is ready.
-const ALWAYS_ALLOWED: [&str; 7] = [
+const ALWAYS_ALLOWED: [&str; 10] = [
     "the database system is starting up",
     "the database system is shutting down",
     "the database system is not yet accepting connections",
@@ -12,6 +12,10 @@ const ALWAYS_ALLOWED: [&str; 7] = [
     "terminating connection due to administrator command",
     "terminating walsender process due to administrator command",
     "terminating background worker \"spock",
+    // A sender whose subscriber was told to stop, or stopped, while it was sending.
+    "connection to client lost",
+    "could not send data to client",
+    "could not receive data from client",
 ];
 
 /// The lines of level WARNING and above that hold none of the allowed texts.

@@ -15,6 +15,9 @@ use crate::story::{must, prefix_under_test};
 use crate::topology::{self, Digest, literal, subscription_name};
 use crate::wait::{Deadline, Probe, wait_until};
 
+/// What would act at a moment of its own and that no story is about: a slow story would see it, a quick one not.
+const PINNED: [(&str, &str); 1] = [("autovacuum", "off")];
+
 /// How a mesh is made; [`Mesh::of`] is the usual way.
 #[derive(Debug, Clone, Default)]
 pub struct MeshOptions {
@@ -69,7 +72,9 @@ impl Mesh {
     /// A mesh on a given installation.
     #[track_caller]
     pub fn on(prefix: &Arc<Prefix>, options: &MeshOptions) -> Self {
-        let node = NodeOptions { settings: options.settings.clone(), ..NodeOptions::default() };
+        let pinned = PINNED.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings = pinned.into_iter().chain(options.settings.iter().cloned()).collect();
+        let node = NodeOptions { settings, ..NodeOptions::default() };
         let wanted = ClusterOptions { names: options.names.clone(), node, leave_stopped: false };
         let mesh = Self { cluster: must(Cluster::create(prefix, &wanted)), cut: Mutex::new(Vec::new()) };
         if options.stage >= Stage::Nodes {
@@ -202,6 +207,9 @@ impl Mesh {
         self.node(subscriber).sql(&format!("select spock.sub_disable({})", literal(&name)));
         let ask = format!("select active from pg_replication_slots where slot_name = {}", literal(&slot));
         self.node(provider).comes_to_read(&ask, "f");
+        // Its worker is gone, so that the next one is not taken for it.
+        let ask = format!("select status from spock.sub_show_status({})", literal(&name));
+        self.node(subscriber).comes_to_read(&ask, "disabled");
         self.cuts().push(name);
         self
     }

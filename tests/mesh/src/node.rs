@@ -10,7 +10,7 @@ use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::signal::Signal;
@@ -23,6 +23,8 @@ use crate::wait::{Deadline, Probe, wait_until};
 
 /// A server that does not answer or end within this time is broken: recovery after a kill takes a second or two.
 const START_STOP_LIMIT_S: u64 = 60;
+/// A setting of ours that the server only carries.
+const WRITTEN: &str = "mesh.written";
 /// Where Debian puts the library that moves a process's clock; other distributions differ in the directory only.
 const FAKETIME: [&str; 3] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
@@ -80,6 +82,8 @@ pub struct Node {
     port: u16,
     options: NodeOptions,
     settings: Mutex<BTreeMap<String, String>>,
+    /// How often they were written: in the file, so that a session can tell which of them it has.
+    written: AtomicU64,
     clock: Mutex<Clock>,
     stays: AtomicBool,
     child: Mutex<Option<Child>>,
@@ -115,6 +119,7 @@ impl Node {
             port: free_port()?,
             options,
             settings: Mutex::new(settings),
+            written: AtomicU64::new(0),
             clock: Mutex::new(Clock::Real),
             stays: AtomicBool::new(false),
             child: Mutex::new(None),
@@ -193,13 +198,13 @@ impl Node {
     /// Sets one parameter; takes effect with [`Node::reload`] or the next start.
     pub fn set(&self, name: &str, value: &str) -> Result<(), MeshError> {
         lock(&self.settings).insert(name.to_owned(), value.to_owned());
-        self.write_settings()
+        self.write_settings().map(|_| ())
     }
 
     /// Leaves one parameter to the server's default.
     pub fn unset(&self, name: &str) -> Result<(), MeshError> {
         lock(&self.settings).remove(name);
-        self.write_settings()
+        self.write_settings().map(|_| ())
     }
 
     /// Moves the clock that the server will see from its next start on; 0 gives it the real one back. `false` when this
@@ -307,9 +312,20 @@ impl Node {
         self.start()
     }
 
-    /// Makes the server read its configuration again.
+    /// Makes the server read its configuration again, and returns once all its processes have been told: none of them takes up
+    /// anything that comes later without having been told before.
     pub fn reload(&self) -> Result<(), MeshError> {
-        self.execute("select pg_reload_conf()").map(|_| ())
+        // Processes are told one after the other. Once one has heard of the second time, all have been told the first time.
+        for _ in 0..2 {
+            let written = self.write_settings()?.to_string();
+            self.execute("select pg_reload_conf()")?;
+            let what = format!("{} to read its settings", self.name);
+            wait_until(Deadline::in_seconds(START_STOP_LIMIT_S), &what, || {
+                let seen = self.execute(&format!("show {WRITTEN}"))?.to_string();
+                Ok(if seen == written { Probe::Ready(()) } else { Probe::NotYet(format!("{seen} of {written}")) })
+            })?;
+        }
+        Ok(())
     }
 
     /// Starts the server anew so that it goes on when this process ends, and lets it be. Gives its process id.
@@ -358,8 +374,10 @@ impl Node {
         give_to_servers(&self.prefix, path)
     }
 
-    fn write_settings(&self) -> Result<(), MeshError> {
-        let mut text = String::new();
+    /// Gives how often they have been written now.
+    fn write_settings(&self) -> Result<u64, MeshError> {
+        let written = self.written.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut text = format!("{WRITTEN} = {written}\n");
         for (name, value) in lock(&self.settings).iter() {
             text.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
         }
@@ -367,7 +385,8 @@ impl Node {
         text.push_str(&format!("listen_addresses = '{listen}'\nport = {}\n", self.port));
         text.push_str(&format!("unix_socket_directories = '{}'\n", self.dir.display()));
         let path = self.data().join("mesh.conf");
-        fs::write(&path, text).map_err(MeshError::io("write", &path))
+        fs::write(&path, text).map_err(MeshError::io("write", &path))?;
+        Ok(written)
     }
 
     fn append(&self, name: &str, text: &str) -> Result<(), MeshError> {

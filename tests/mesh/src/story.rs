@@ -90,6 +90,23 @@ impl Node {
         self
     }
 
+    /// Vacuums a table until no dead row of it or of its large values is left: what another process has just begun to read, or
+    /// has not counted yet, keeps some for a moment.
+    #[track_caller]
+    pub fn vacuum(&self, table: &str) -> &Self {
+        let dead = format!(
+            "select sum(n_dead_tup) from pg_stat_all_tables where relid in
+             (select unnest(array[oid, reltoastrelid]) from pg_class where oid = {}::regclass)",
+            literal(table)
+        );
+        must(wait_until(Deadline::story(), &format!("vacuum to leave nothing dead in {table}"), || {
+            self.execute(&format!("vacuum {table}"))?;
+            let left = self.execute(&dead)?.to_string();
+            Ok(if left == "0" { Probe::Ready(()) } else { Probe::NotYet(left) })
+        }));
+        self
+    }
+
     /// Runs statements that must fail in the server, and gives the error.
     #[track_caller]
     pub fn sql_error(&self, sql: &str) -> SqlError {
@@ -98,6 +115,17 @@ impl Node {
             Err(other) => panic!("{other}"),
             Ok(rows) => panic!("{}: this was to fail, but it gave {:?}: {sql}", self.name(), rows.to_string()),
         }
+    }
+
+    /// Runs statements that make the server replace a subscription's worker, and waits until the new one streams: until then the
+    /// old one may go on for a moment, and it counts as running.
+    #[track_caller]
+    pub fn with_new_worker(&self, subscription: &str, sql: &str) -> &Self {
+        let name = literal(subscription);
+        let before = self.query_one(&format!("select worker_pid from spock.sub_worker_status({name})"));
+        self.sql(sql);
+        let ask = format!("select status, worker_pid <> {before} from spock.sub_worker_status({name})");
+        self.comes_to_read(&ask, "running|t")
     }
 
     /// Waits until a line of the log holds `text`.

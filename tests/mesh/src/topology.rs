@@ -27,9 +27,14 @@ pub fn subscribe(subscriber: &Node, provider: &Node, more: &str) -> Result<(), M
     Ok(())
 }
 
-/// Waits until the subscription replicates: its worker runs and its slot on the provider is in use.
+/// Waits until the subscription replicates: it is in sync, and its worker streams or is held. A worker that is only just
+/// connecting makes it `replicating` as well.
 pub fn wait_replicating(subscriber: &Node, name: &str, deadline: Deadline) -> Result<(), MeshError> {
-    let ask = format!("select status from spock.sub_show_status({})", literal(name));
+    let name_in_sql = literal(name);
+    let ask = format!(
+        "select case when w.status in ('running', 'paused') then s.status else w.status end
+         from spock.sub_show_status({name_in_sql}) s, spock.sub_worker_status({name_in_sql}) w"
+    );
     wait_until(deadline, &format!("subscription {name} on {} to replicate", subscriber.name()), || {
         let status = subscriber.execute(&ask)?.to_string();
         Ok(if status == "replicating" { Probe::Ready(()) } else { Probe::NotYet(format!("status {status:?}")) })

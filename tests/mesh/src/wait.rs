@@ -28,9 +28,9 @@ impl Deadline {
         Self { started: Instant::now(), limit: Duration::from_secs(seconds) }
     }
 
-    /// What a story gives any one event: generous for a loaded two-core machine, short enough for a person.
+    /// What a story gives any one event: generous for a two-core machine with other things to do, short enough for a person.
     pub fn story() -> Self {
-        Self::in_seconds(60)
+        Self::in_seconds(120)
     }
 
     /// Time passed since the deadline was set.

@@ -1,5 +1,6 @@
 //! What nodes announce of how far they are, so that tombstones can go: only while somebody asks, only to who understands it.
-//! The point `ANNOUNCEMENT_PROBE` makes a manager take one sample as if it held tombstones, and log what becomes of it.
+//! The point `ANNOUNCEMENT_PROBE` makes a manager take one sample as if it held tombstones, and log what becomes of it. No story
+//! removes a key: then managers ask by themselves, at a moment of their own.
 
 use spock_mesh::story::must;
 use spock_mesh::wait::{Deadline, Probe, wait_until};
@@ -91,8 +92,8 @@ fn three() -> Mesh {
 fn a_sample_is_stable_once_all_others_have_announced_it_and_nothing_is_written_before_or_after() {
     let mesh = three();
     let n1 = mesh.node("n1");
-    n1.sql("delete from t where id = 1");
-    mesh.node("n2").sql("delete from t where id = 2");
+    n1.sql("update t set what = 'new' where id = 1");
+    mesh.node("n2").sql("update t set what = 'new' where id = 2");
     mesh.settle();
     for node in mesh.nodes() {
         assert_eq!(announced(node), 0, "{}: nobody holds tombstones", node.name());
@@ -120,7 +121,7 @@ fn nothing_is_stable_while_a_node_is_away() {
     let mesh = three();
     let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
     n2.kill();
-    n1.sql("delete from t where id = 1");
+    n1.sql("update t set what = 'new' where id = 1");
     let sampled = Sampled::on(n1);
     sampled.comes_to_say("waits for node");
     comes_to_announce(mesh.node("n3"));
@@ -136,7 +137,7 @@ fn a_node_that_is_not_read_makes_every_verdict_unknown() {
     let mesh = three();
     let n1 = mesh.node("n1");
     mesh.cut("n1", "n3");
-    n1.sql("delete from t where id = 1");
+    n1.sql("update t set what = 'new' where id = 1");
     let sampled = Sampled::on(n1);
     sampled.comes_to_say(&format!("unknown because of node {N3}: no enabled subscription reads from it"));
     mesh.heal("n1", "n3");
@@ -183,7 +184,7 @@ fn an_announcement_counts_once_every_subscription_to_the_node_has_passed_it() {
 fn only_who_has_asked_for_announcements_gets_them() {
     let mesh = three();
     let n1 = mesh.node("n1");
-    n1.sql("delete from t where id = 1");
+    n1.sql("update t set what = 'new' where id = 1");
     let sampled = Sampled::on(n1);
     sampled.comes_to_say("stable");
     sampled.end();

@@ -101,8 +101,9 @@ fn old_values_of_marked_columns_are_in_the_wal() {
     n1.sql("insert into acct values (1, 100, 'x')");
     n1.sql("select pg_create_logical_replication_slot('look', 'test_decoding')");
     n1.sql("update acct set note = 'y' where id = 1").sql("update acct set bal = 110 where id = 1");
-    let changes =
-        n1.query_one("select data from pg_logical_slot_get_changes('look', null, null) where data like 'table%'");
+    let changes = n1.query_one(
+        "select data from pg_logical_slot_get_changes('look', null, null) where data like 'table public.acct:%'",
+    );
     let lines: Vec<&str> = changes.lines().collect();
     assert_eq!(lines.len(), 2, "{changes}");
     for line in lines {

@@ -2,6 +2,7 @@
 
 use spock_mesh::Mesh;
 use spock_mesh::mesh::{MeshOptions, Stage};
+use spock_mesh::story::must;
 
 const STATUS: &str = "select status from spock.sub_show_status('sub_n1_n2')";
 const COLUMNS: &str = "select string_agg(attname || ' ' || atttypid::regtype, ', ' order by attnum) from pg_attribute
@@ -142,10 +143,8 @@ fn a_role_that_is_missing_stops_the_subscriber() {
 #[test]
 fn commands_are_in_the_change_log() {
     let mesh = Mesh::of(["n1", "n2"]);
-    mesh.node("n2").sql("alter system set spock.apply_change_logging = 'verbose'").sql("select pg_reload_conf()");
-    mesh.node("n2").comes_to_read("show spock.apply_change_logging", "verbose");
-    mesh.node("n1").sql("select spock.replicate_ddl('create table t (id int)')");
-    mesh.settle();
+    must(mesh.node("n2").set("spock.apply_change_logging", "verbose"));
+    must(mesh.node("n2").reload());
     mesh.node("n1").sql("select spock.replicate_ddl('create role r password ''tops3cret''')");
     mesh.settle();
     mesh.node("n2")

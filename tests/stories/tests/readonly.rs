@@ -41,9 +41,10 @@ fn users_cannot_write_where_changes_of_other_nodes_still_arrive() {
 /// Sets the mode and sees to it that the worker knows: a new one reads the file.
 fn stand_still(node: &Node) {
     set_mode(node, "all");
-    let pid = node.query_one("select worker_pid from spock.sub_worker_status()");
-    node.sql(&format!("select pg_terminate_backend({pid})"));
-    node.comes_to_read(&format!("select status, worker_pid <> {pid} from spock.sub_worker_status()"), "running|t");
+    node.with_new_worker(
+        "sub_n1_n2",
+        "select pg_terminate_backend(worker_pid) from spock.sub_worker_status('sub_n1_n2')",
+    );
 }
 
 /// The node stands still between two transactions, and goes on where it stopped.
@@ -88,7 +89,7 @@ fn a_transaction_that_has_begun_is_applied_to_its_end() {
 fn a_node_that_stands_still_keeps_its_connections() {
     let mesh = pair();
     let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
-    must(n1.set("wal_sender_timeout", "3s"));
+    must(n1.set("wal_sender_timeout", "6s"));
     must(n1.reload());
     stand_still(n2);
     n1.sql("insert into t select n, repeat('x', 1000) from generate_series(1, 20000) n");
@@ -97,7 +98,7 @@ fn a_node_that_stands_still_keeps_its_connections() {
     let pid = n1.query_one(sender);
     assert!(!pid.is_empty(), "{}", n1.query_one("select application_name from pg_stat_replication"));
     let heard = n1.query_one("select max(reply_time) from pg_stat_replication");
-    n1.comes_to_read(&format!("select max(reply_time) > '{heard}'::timestamptz + '7s' from pg_stat_replication"), "t");
+    n1.comes_to_read(&format!("select max(reply_time) > '{heard}'::timestamptz + '13s' from pg_stat_replication"), "t");
     n1.reads(sender, &pid);
     set_mode(n2, "off");
     mesh.settle();

@@ -32,8 +32,8 @@ fn use_of_a_sequence_is_followed_without_being_asked() {
     n2.comes_to_read("select last_value from s", "1001");
     n1.sql("select nextval('s') from generate_series(1, 5000)");
     n2.comes_to_read("select last_value >= 6000 from s", "t");
-    // The step has grown with use.
-    n1.comes_to_read("select cache_size from spock.sequence_state", "2000");
+    // The step has grown with use: once, or again where a pass fell into the middle of it.
+    n1.comes_to_read("select cache_size >= 2000 from spock.sequence_state", "t");
     mesh.logs_hold_nothing_unexpected(&[]);
 }
 

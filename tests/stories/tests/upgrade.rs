@@ -10,6 +10,7 @@ use std::sync::Arc;
 use spock_mesh::former::{FormerPrefix, of_version};
 use spock_mesh::mesh::{MeshOptions, Stage};
 use spock_mesh::story::{must, prefix_under_test};
+use spock_mesh::wait::{Deadline, Probe, wait_until};
 use spock_mesh::writer::Writer;
 use spock_mesh::{Mesh, Node, Stop};
 
@@ -34,19 +35,35 @@ pub fn with_former_versions() -> FormerPrefix {
     must(FormerPrefix::create(&prefix_under_test(), &scripts))
 }
 
-/// Servers `names` without anything.
+/// Servers `names` without anything, where no manager looks for a node any more: one that starts late would find the extension of
+/// an earlier version and update it.
 pub fn servers(former: &FormerPrefix, names: &[&str], settings: &[(&str, &str)]) -> Mesh {
     let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    Mesh::on(
+    let mesh = Mesh::on(
         &Arc::clone(former.prefix()),
         &MeshOptions {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
-            settings: settings.iter().map(pair).collect(),
+            settings: settings.iter().chain(&[TELLS_OF_ENDS]).map(pair).collect(),
             stage: Stage::Servers,
             ..MeshOptions::default()
         },
-    )
+    );
+    for node in mesh.nodes() {
+        let database = node.query_one("select oid from pg_database where datname = current_database()");
+        let manager = format!("background worker \"spock manager {database}\" (PID ");
+        must(wait_until(Deadline::story(), &format!("the manager of {} to leave", node.name()), || {
+            let log = node.log();
+            let left = log.lines().any(|line| line.contains(&manager) && line.contains("exited with exit code 0"));
+            Ok(if left { Probe::Ready(()) } else { Probe::NotYet("it has not".into()) })
+        }));
+        must(node.unset(TELLS_OF_ENDS.0));
+        must(node.reload());
+    }
+    mesh
 }
+
+/// With it the server logs that a worker has ended without an error.
+const TELLS_OF_ENDS: (&str, &str) = ("log_min_messages", "debug1");
 
 /// Runs statements in a database of its own.
 fn in_database(node: &Node, database: &str, sql: &str) -> String {
@@ -251,13 +268,9 @@ fn an_update_that_fails_is_told_and_tried_again_and_nothing_else_runs_meanwhile(
     n2.comes_to_log("cannot drop view lag_tracker because other objects depend on it");
     let tries = || n2.log().matches(complaint).count();
     let before = tries();
-    must(spock_mesh::wait::wait_until(spock_mesh::Deadline::story(), "two more tries", || {
+    must(wait_until(Deadline::story(), "two more tries", || {
         let now = tries();
-        Ok(if now >= before + 2 {
-            spock_mesh::wait::Probe::Ready(())
-        } else {
-            spock_mesh::wait::Probe::NotYet(format!("{now}"))
-        })
+        Ok(if now >= before + 2 { Probe::Ready(()) } else { Probe::NotYet(format!("{now}")) })
     }));
     n2.reads(VERSION, "5.0.11");
     n2.reads("select count(*) from pg_stat_activity where backend_type like 'spock apply%'", "0");

@@ -1,6 +1,7 @@
 //! Every kind of value survives the way, in each of the three transfer forms.
 
 use spock_mesh::mesh::{MeshOptions, Stage};
+use spock_mesh::story::must;
 use spock_mesh::{Mesh, Node};
 
 /// User types that the wide table needs.
@@ -128,7 +129,8 @@ fn text_form_does_not_depend_on_the_sessions_style_settings() {
     let mesh =
         Mesh::with(&MeshOptions { names, settings, subscription_arguments: arguments, ..MeshOptions::default() })
             .with_table("styled (id int primary key, d date, ts timestamptz, iv interval, f float8, b bytea)");
-    mesh.node("n2").sql("alter system set datestyle = 'ISO, MDY'").sql("select pg_reload_conf()");
+    must(mesh.node("n2").set("datestyle", "ISO, MDY"));
+    must(mesh.node("n2").reload());
     mesh.node("n1").sql("insert into styled values (1, '2026-02-03', '2026-02-03 04:05:06.789+00', '1 day -2 hours', 0.1::float8 + 0.2::float8, '\\x00ff')");
     mesh.settle();
     let same = "select d = date '2026-02-03', ts = timestamptz '2026-02-03 04:05:06.789+00', iv = interval '1 day -2 hours', f = 0.1::float8 + 0.2::float8, b = '\\x00ff'::bytea from styled";

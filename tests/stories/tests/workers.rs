@@ -12,7 +12,9 @@ fn workers_bear_the_names_that_monitoring_knows() {
     }
     let slot = mesh.slot_of("n2", "sub_n1_n2");
     assert_eq!(slot, "spk_postgres_n1_sub_n1_n2");
-    mesh.node("n1").reads("select application_name, state from pg_stat_replication", &format!("{slot}|streaming"));
+    // A sender catches up first.
+    mesh.node("n1")
+        .comes_to_read("select application_name, state from pg_stat_replication", &format!("{slot}|streaming"));
 }
 
 #[test]

@@ -87,9 +87,16 @@ pub fn any_text(path: &str, text: &str) -> Vec<Finding> {
     // Written in two halves so that this file does not find itself.
     let homes = [concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/Use", "rs/")];
     let found = text.lines().enumerate().filter(|(_, line)| homes.iter().any(|home| names_a_home(line, home)));
-    found
-        .map(|(i, _)| finding(path, i + 1, "path of a home directory: make it relative, or ask the environment"))
-        .collect()
+    let home =
+        found.map(|(i, _)| finding(path, i + 1, "path of a home directory: make it relative, or ask the environment"));
+    home.chain(reloads_in_stories(path, text)).collect()
+}
+
+/// The function returns before anybody has read anything.
+fn reloads_in_stories<'t>(path: &'t str, text: &'t str) -> impl Iterator<Item = Finding> + 't {
+    let lines = text.lines().enumerate().filter(|(_, line)| line.contains("pg_reload_conf"));
+    let lines = lines.filter(move |_| path.starts_with("tests/stories/"));
+    lines.map(move |(i, _)| finding(path, i + 1, "a reload that nobody waits for: use Node::set and Node::reload"))
 }
 
 fn names_a_home(line: &str, home: &str) -> bool {
@@ -116,7 +123,7 @@ mod tests {
     fn each_rule_finds_its_case() {
         let long = format!("//! x\nfn long() {{\n{}}}\n", "\n".repeat(70));
         type Case = (&'static str, String, &'static [(usize, &'static str)]);
-        let cases: [Case; 9] = [
+        let cases: [Case; 10] = [
             ("core/src/a.rs", "//! Fine.\nfn f() {}\n".into(), &[]),
             ("core/src/a.rs", "fn f() {}\n".into(), &[(1, "no `//!` header")]),
             ("core/src/a.rs", long, &[(2, "function long has 72 lines")]),
@@ -130,6 +137,11 @@ mod tests {
             ("core/src/a.rs", "//! x\nfn f() { todo!() }\n".into(), &[(2, "`todo!`")]),
             ("tests/stories/a.rs", "//! x\nthread::sleep(d);\n".into(), &[(2, "a test that sleeps")]),
             ("core/src/a.rs", format!("//! x\n// {}me/x/y\n", "/ho"), &[(2, "path of a home directory")]),
+            (
+                "tests/stories/a.rs",
+                "//! x\nn1.sql(\"select pg_reload_conf()\");\n".into(),
+                &[(2, "a reload that nobody waits for")],
+            ),
         ];
         for (path, text, want) in cases {
             let want: Vec<(usize, String)> = want.iter().map(|(line, rule)| (*line, (*rule).to_owned())).collect();

@@ -86,7 +86,7 @@ fn broken_at(mesh: &Mesh, gate: u32, fault: Fault, number: u32) {
     n2.comes_to_read(waits, "1");
     match fault {
         Fault::Connection => {
-            n1.sql("select pg_terminate_backend(active_pid) from pg_replication_slots where active");
+            n1.sql("select pg_terminate_backend(active_pid) from pg_replication_slots where active and slot_type = 'logical'");
         }
         Fault::Worker => n2.kill_worker("spock apply"),
         Fault::Server => {
