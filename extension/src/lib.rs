@@ -45,7 +45,7 @@ pub extern "C-unwind" fn _PG_init() {
         pg::log_filter::install();
         pg::drop_hook::install(sql::dropped::before_drop);
         pg::readonly::install(settings::refuses_writes);
-        pg::utility::install(ddl::capture::watch);
+        pg::utility::install(sql::dropped::watch);
     }
     output::hold_back::watch_supervisor(worker::registry::supervisor_runs);
     worker::init();
