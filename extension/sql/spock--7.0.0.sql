@@ -739,14 +739,16 @@ DECLARE
     reached boolean;
 BEGIN
     IF origin_id IS NULL OR lsn IS NULL THEN
-        RAISE EXCEPTION 'origin and lsn must not be null';
+        RAISE EXCEPTION 'origin and lsn must not be null'
+            USING HINT = 'Take the LSN that spock.sync_event() gives on the provider.';
     END IF;
     LOOP
         SELECT pg_catalog.array_agg(s.sub_slot_name) INTO slots
           FROM spock.subscription s JOIN spock.local_node l ON l.node_id = s.sub_target
          WHERE s.sub_origin = origin_id AND s.sub_enabled;
         IF slots IS NULL AND NOT wait_if_disabled THEN
-            RAISE EXCEPTION 'there is no enabled subscription with origin %', origin_id;
+            RAISE EXCEPTION 'there is no enabled subscription with origin %', origin_id
+                USING HINT = 'See spock.sub_show_status(). With wait_if_disabled the wait goes on until there is one.';
         END IF;
         -- With several subscriptions of one origin the event must have passed through all of them.
         SELECT slots IS NOT NULL AND pg_catalog.count(*) = pg_catalog.cardinality(slots)
@@ -774,7 +776,8 @@ DECLARE
 BEGIN
     SELECT n.node_id INTO origin_id FROM spock.node n WHERE n.node_name = origin;
     IF origin_id IS NULL THEN
-        RAISE EXCEPTION 'node "%" does not exist', origin;
+        RAISE EXCEPTION 'node "%" does not exist', origin
+            USING HINT = 'See spock.node.';
     END IF;
     CALL spock.wait_for_sync_event(result, origin_id, lsn, timeout, wait_if_disabled);
 END

@@ -42,9 +42,10 @@ pub extern "C-unwind" fn _PG_init() {
     pg::progress_wal::register();
     pg::statistics::register();
     if !pg::server::is_binary_upgrade() {
+        pg::log_filter::install();
         pg::drop_hook::install(sql::dropped::before_drop);
         pg::readonly::install(settings::refuses_writes);
-        pg::utility::install(ddl::capture::watch);
+        pg::utility::install(sql::dropped::watch);
     }
     output::hold_back::watch_supervisor(worker::registry::supervisor_runs);
     worker::init();

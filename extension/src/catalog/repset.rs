@@ -97,6 +97,7 @@ pub fn require_set(node: NodeId, name: &str) -> Result<RepSet, Report> {
 /// The error for a set that does not exist.
 pub fn no_such_set(name: &str) -> Report {
     Report::new(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, format!("replication set \"{name}\" does not exist"))
+        .hint("spock.replication_set shows the sets of this node; spock.repset_create makes one.")
 }
 
 /// Writes a set.

@@ -655,8 +655,13 @@ fn succeeded(result: pg_sys::TM_Result::Type) -> bool {
     }
 }
 
-/// Empties `tables` as their owners. None may be open elsewhere in this process.
+/// Empties `tables` as their owners. None may be open elsewhere in this process. Raises 42501 for the server's own catalogs,
+/// which what is called here would empty as any other table.
 pub fn truncate(tables: &[Table], restart_sequences: bool) {
+    if tables.iter().any(|table| table.id().get() < pg_sys::FirstNormalObjectId) {
+        Report::new(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, "a table of the server itself cannot be emptied")
+            .raise();
+    }
     // SAFETY: the tables are open and locked AccessExclusive; the lists live in the current context.
     unsafe {
         let (mut rels, mut oids, mut logged) = (core::ptr::null_mut(), core::ptr::null_mut(), core::ptr::null_mut());

@@ -34,6 +34,7 @@ pub mod invalidation;
 pub mod latch;
 pub mod libpq;
 pub mod lock;
+pub mod log_filter;
 pub mod memory;
 pub mod message;
 pub mod origin;

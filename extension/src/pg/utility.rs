@@ -66,6 +66,28 @@ impl Utility {
         cut(&whole, start, length).trim_end_matches(';').trim_end().to_owned()
     }
 
+    /// Whether it is `DROP EXTENSION name` without CASCADE.
+    pub fn drops_extension(&self, name: &CStr) -> bool {
+        // SAFETY: a planned statement of the server; a utility statement's node is of the type that its tag says, and the objects
+        // of DROP EXTENSION are names.
+        unsafe {
+            let node = (*self.planned).utilityStmt;
+            if (*node).type_ != pg_sys::NodeTag::T_DropStmt {
+                return false;
+            }
+            let drop = &*node.cast::<pg_sys::DropStmt>();
+            let plain = drop.behavior != pg_sys::DropBehavior::DROP_CASCADE;
+            if drop.removeType != pg_sys::ObjectType::OBJECT_EXTENSION || !plain || drop.objects.is_null() {
+                return false;
+            }
+            let count = usize::try_from((*drop.objects).length).unwrap_or(0);
+            (0..count).any(|n| {
+                let object = (*(*drop.objects).elements.add(n)).ptr_value.cast::<pg_sys::String>();
+                CStr::from_ptr((*object).sval) == name
+            })
+        }
+    }
+
     /// Where it runs.
     pub fn place(&self) -> Place {
         match self.context {

@@ -5,12 +5,41 @@ use pgrx::PgSqlErrorCode;
 
 use crate::catalog::dependency::{self, Dependent};
 use crate::catalog::relations::{self, Relation};
-use crate::catalog::{repset, sequence, sync, topology};
+use crate::catalog::{extension, repset, sequence, sync, topology};
+use crate::ddl::capture;
 use crate::error::{OrRaise as _, Report};
 use crate::pg::authority::fires_replica_triggers;
 use crate::pg::drop_hook::{Class, Dependents, Dropped};
 use crate::pg::raise::{Level, log};
+use crate::pg::utility::{After, Utility};
 use crate::settings;
+
+/// Sees every utility statement: what forbids one as a whole, then what replicates it.
+pub fn watch(statement: &Utility) -> Option<After> {
+    if statement.drops_extension(c"spock") {
+        refuse_with_subscriptions().or_raise();
+    }
+    capture::watch(statement)
+}
+
+/// 2BP01 while there are subscriptions: nobody could drop their slots on the providers any more.
+fn refuse_with_subscriptions() -> Result<(), Report> {
+    if extension::installed_version()?.is_none() {
+        return Ok(());
+    }
+    let Some(local) = topology::local_node()? else { return Ok(()) };
+    let subscriptions = topology::subscriptions_of(local.node.id)?;
+    if subscriptions.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = subscriptions.iter().map(|subscription| subscription.name.as_str()).collect();
+    Err(Report::new(
+        PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+        format!("cannot drop extension spock because node \"{}\" has subscriptions", local.node.name),
+    )
+    .detail(format!("Subscriptions: {}.", names.join(", ")))
+    .hint("Drop them first with spock.sub_drop. DROP EXTENSION ... CASCADE leaves their slots on the providers."))
+}
 
 /// Called before an object goes. Raises 2BP01 when a membership needs it and the statement did not say CASCADE.
 pub fn before_drop(dropped: Dropped, dependents: Dependents) {

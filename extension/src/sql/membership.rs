@@ -28,6 +28,7 @@ pub(super) fn null_parameter(what: &str) -> Report {
 
 pub(super) fn no_such_relation(oid: u32) -> Report {
     Report::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, format!("relation with OID {oid} does not exist"))
+        .hint("It may have been dropped meanwhile. Give the table by its name.")
 }
 
 /// `repset_add_table(set_name, relation, synchronize_data, columns, row_filter, include_partitions)`
@@ -58,7 +59,8 @@ pub fn add_table(call: &Call) -> Result<Answer, Report> {
             return Err(Report::new(
                 PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
                 format!("table \"{}\" is already in replication set \"{}\"", member.qualified(), set.name),
-            ));
+            )
+            .hint("To change its columns or its filter, remove it first with spock.repset_remove_table."));
         }
         let filter = filter.as_deref().map(|text| parse_filter(text, member)).transpose()?;
         repset::insert_member(set.id, member.oid, columns.as_deref(), filter.as_ref())?;
@@ -101,6 +103,7 @@ fn check_columns(table: &Relation, wanted: Vec<String>, set: &RepSet) -> Result<
                 PgSqlErrorCode::ERRCODE_SYNTAX_ERROR,
                 format!("table \"{}\" has no column \"{name}\"", table.qualified()),
             )
+            .hint("Names in the list are not quoted, and capitals count.")
         })?;
         if column.generated {
             return Err(Report::new(
@@ -116,7 +119,8 @@ fn check_columns(table: &Relation, wanted: Vec<String>, set: &RepSet) -> Result<
             return Err(Report::new(
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 format!("column \"{name}\" is in the column list twice"),
-            ));
+            )
+            .hint("Name each column once."));
         }
     }
     let missing = table.identity.iter().flatten().find(|name| !wanted.contains(name));
@@ -139,6 +143,7 @@ fn refuse(relation: &Relation, set: &str, why: String) -> Report {
         format!("relation \"{}\" cannot be in replication set \"{set}\"", relation.qualified()),
     )
     .detail(why)
+    .hint("Replication sets take permanent tables and sequences of users; an unlogged one becomes permanent by SET LOGGED.")
 }
 
 /// Why only the server's own heap will do: what a row says of who wrote it is read there.
@@ -199,7 +204,8 @@ pub fn add_all_tables(call: &Call) -> Result<Answer, Report> {
             return Err(Report::new(
                 PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
                 format!("schema \"{schema}\" does not exist"),
-            ));
+            )
+            .hint("Names in the list are not quoted, and capitals count."));
         }
         if relations::is_blocked("schema", &schema)? {
             warn(format!("schema \"{schema}\" is kept out of replication sets, skipping it"));
@@ -255,7 +261,8 @@ pub fn remove_table(call: &Call) -> Result<Answer, Report> {
         return Err(Report::new(
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             format!("table \"{}\" is not in replication set \"{}\"", table.qualified(), set.name),
-        ));
+        )
+        .hint("spock.tables shows which table is in which set."));
     }
     if include_partitions && table.kind == 'p' {
         for partition in relations::partitions(oid)? {
@@ -301,7 +308,8 @@ fn require_sets(node: NodeId, sets: &[String]) -> Result<(), Report> {
             return Err(Report::new(
                 PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
                 format!("replication set \"{name}\" does not exist"),
-            ));
+            )
+            .hint("spock.replication_set shows the sets of this node."));
         }
     }
     Ok(())

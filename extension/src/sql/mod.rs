@@ -123,7 +123,9 @@ crate::sql_functions! {
 fn required_name(call: &Call, n: usize, what: &str) -> Result<String, Report> {
     let name = call.name(n).ok_or_else(|| null_argument(what))?;
     if name.is_empty() {
-        return Err(Report::new(PgSqlErrorCode::ERRCODE_INVALID_NAME, format!("{what} must not be empty")));
+        return Err(
+            Report::new(PgSqlErrorCode::ERRCODE_INVALID_NAME, format!("{what} must not be empty")).hint("Give a name.")
+        );
     }
     Ok(name)
 }

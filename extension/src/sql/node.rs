@@ -20,6 +20,7 @@ use crate::pg::attempt::attempt_nested;
 use crate::pg::authority::{self, TableLock, require_administrator};
 use crate::pg::before_commit::before_commit;
 use crate::pg::function::{Answer, ArgType, Call, Value};
+use crate::pg::log_filter::hide_statement;
 use crate::pg::server;
 use crate::worker::registry::{Change, signal_at_commit};
 
@@ -42,6 +43,7 @@ pub fn checked_dsn(text: String) -> Result<Dsn, Report> {
 /// The error for a node that does not exist.
 pub fn no_such_node(name: &str) -> Report {
     Report::new(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, format!("node \"{name}\" does not exist"))
+        .hint("spock.node shows the nodes that are known here.")
 }
 
 /// The id of a name, when it can be used and no other known node has it.
@@ -52,6 +54,7 @@ pub fn usable_id(name: &str) -> Result<NodeId, Report> {
         }
         NameError::Empty | NameError::BadCharacter { .. } => {
             Report::new(PgSqlErrorCode::ERRCODE_INVALID_NAME, format!("node name \"{name}\" {error}"))
+                .hint("Choose another name for the node.")
         }
         NameError::ReservedId => {
             Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, format!("node name \"{name}\" {error}"))
@@ -93,6 +96,7 @@ fn check_info(info: Option<&str>) -> Result<(), Report> {
 
 /// `node_create(node_name, dsn, location, country, info)`
 pub fn create(call: &Call) -> Result<Answer, Report> {
+    hide_statement();
     require_administrator("create a node")?;
     let name = required_name(call, 0, "the node's name")?;
     let dsn = checked_dsn(call.text(1).ok_or_else(|| null_argument("the connection string"))?)?;
@@ -100,7 +104,8 @@ pub fn create(call: &Call) -> Result<Answer, Report> {
     check_info(info.as_deref())?;
     authority::lock_table(c"spock", c"local_node", TableLock::AccessExclusive);
     if topology::node_by_name(&name)?.is_some() {
-        return Err(Report::new(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, format!("node \"{name}\" already exists")));
+        return Err(Report::new(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, format!("node \"{name}\" already exists"))
+            .hint("Choose another name; every node of a cluster needs one of its own."));
     }
     if let Some(local) = topology::local_node()? {
         let message = format!("this database is already node \"{}\"", local.node.name);
@@ -210,6 +215,7 @@ fn drop_own_slots(node: &Node) -> Result<(), Report> {
 
 /// `node_add_interface(node_name, interface_name, dsn)`
 pub fn add_interface(call: &Call) -> Result<Answer, Report> {
+    hide_statement();
     require_administrator("change a node")?;
     let name = required_name(call, 0, "the node's name")?;
     let interface = required_name(call, 1, "the interface's name")?;
@@ -219,7 +225,8 @@ pub fn add_interface(call: &Call) -> Result<Answer, Report> {
         return Err(Report::new(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             format!("node \"{name}\" already has an interface named \"{interface}\""),
-        ));
+        )
+        .hint("Choose another name, or drop it first with spock.node_drop_interface."));
     }
     let id = names::interface_id(node.id, &interface);
     if let Some(other) = topology::interface(id)? {
@@ -244,11 +251,15 @@ pub fn drop_interface(call: &Call) -> Result<Answer, Report> {
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             format!("node \"{name}\" has no interface named \"{interface_name}\""),
         )
+        .hint("spock.node_interface shows the interfaces.")
     })?;
     let in_use = |by: &str| {
         Report::new(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("cannot drop interface \"{interface_name}\" of node \"{name}\" because {by} uses it"),
+        )
+        .hint(
+            "A subscription takes another one by spock.sub_alter_interface; that of the local node goes with the node.",
         )
     };
     let user = topology::subscriptions_with(node.id)?

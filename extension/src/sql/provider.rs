@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::catalog::topology::Dsn;
 use crate::error::Report;
-use crate::pg::conn::{ConnError, Connection, Purpose};
+use crate::pg::conn::{ConnError, Connection, Purpose, Rows};
 use crate::pg::latch;
 
 /// As the C edition's connect timeout.
@@ -46,7 +46,8 @@ fn failed(what: &str, dsn: &Dsn, error: ConnError) -> Report {
     let report = Report::new(error.sqlstate(), format!("could not {what}")).detail(failure(dsn, &error));
     match error {
         ConnError::Server { hint: Some(hint), .. } => report.hint(hint),
-        _ => report,
+        ConnError::Server { .. } => report,
+        _ => report.hint("Check the connection string, that the server runs, and its pg_hba.conf."),
     }
 }
 
@@ -86,7 +87,7 @@ impl ProviderSession {
     pub fn node_info(&mut self) -> Result<Provider, Report> {
         let rows = self.connection.query("SELECT * FROM spock.node_info()", &[]).map_err(|error| {
             failed("ask the provider for its node", &self.dsn, error)
-                .hint("The provider's database needs the extension and a node: CREATE EXTENSION spock; SELECT spock.node_create(…).")
+                .hint("The provider's database needs the extension and a node, and its user membership in spock_admin: CREATE EXTENSION spock; SELECT spock.node_create(…).")
         })?;
         let odd = || {
             Report::new(
@@ -115,7 +116,11 @@ impl ProviderSession {
         let rows = self
             .connection
             .query("SELECT pg_catalog.current_setting('output_plugin_libraries', true)", &[])
-            .map_err(|error| failed("read a setting of the provider", &self.dsn, error))?;
+            .or_else(|error| match error {
+                // Only superusers and pg_read_all_settings may see it. Making the slot will tell.
+                ConnError::Server { code: PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, .. } => Ok(Rows::default()),
+                error => Err(failed("read a setting of the provider", &self.dsn, error)),
+            })?;
         let Some(list) = rows.get(0, 0) else {
             return Ok(());
         };

@@ -11,6 +11,7 @@ use crate::catalog::{queue, repset, topology};
 use crate::ddl::replay::{require_role, run_here};
 use crate::error::Report;
 use crate::pg::function::{Answer, Call, Value};
+use crate::pg::log_filter::hide_statement;
 use crate::pg::script::{quoted_list, search_path_elements, set_search_path};
 
 /// Queue message of a command that was given to `replicate_ddl`.
@@ -18,6 +19,7 @@ const MESSAGE_TYPE: char = 'Q';
 
 /// `replicate_ddl(command, replication_sets, search_path, role)`
 pub fn command(call: &Call) -> Result<Answer, Report> {
+    hide_statement();
     let command = call.text(0).ok_or_else(|| null_argument("the command"))?;
     let sets: Option<Vec<String>> = call.texts(1).unwrap_or_default().into_iter().collect();
     let sets = sets.ok_or_else(|| null_argument("the name of a replication set"))?;

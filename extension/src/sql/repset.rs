@@ -22,7 +22,8 @@ pub fn create(call: &Call) -> Result<Answer, Report> {
         return Err(Report::new(
             PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
             format!("replication set \"{name}\" already exists"),
-        ));
+        )
+        .hint("Choose another name, or change it with spock.repset_alter."));
     }
     let id = names::replication_set_id(local.node.id, &name);
     if let Some(other) = repset::sets_of(local.node.id)?.into_iter().find(|set| set.id == id) {

@@ -9,6 +9,7 @@ use pgrx::PgSqlErrorCode;
 use spock_core::sync::{SyncKind, SyncState, TableName};
 
 use super::marker::repair_mode;
+use super::membership::no_such_relation;
 use super::{null_argument, required_name, status, subscription};
 use crate::catalog::displaced as rows_of_displaced;
 use crate::catalog::relations::{self, Relation};
@@ -30,13 +31,40 @@ fn named(relation: &Relation) -> TableName {
 
 fn table_of(call: &Call, n: usize) -> Result<Relation, Report> {
     let oid = call.oid(n).ok_or_else(|| null_argument("the table"))?;
-    let relation = relations::relation(oid)?.ok_or_else(|| {
-        Report::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, format!("relation with OID {oid} does not exist"))
-    })?;
+    let relation = relations::relation(oid)?.ok_or_else(|| no_such_relation(oid))?;
     if matches!(relation.kind, 'r' | 'p') {
         return Ok(relation);
     }
-    Err(Report::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{}\" is not a table", relation.qualified())))
+    Err(Report::new(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, format!("\"{}\" is not a table", relation.qualified()))
+        .hint("Only tables are copied on their own."))
+}
+
+/// The server's tables, temporary ones and those of reserved schemas, ours among them, belong to this node alone: 22023.
+fn refuse_own(table: &Relation) -> Result<(), Report> {
+    let own =
+        table.is_system() || table.schema.starts_with("pg_temp") || relations::is_blocked("schema", &table.schema)?;
+    if !own {
+        return Ok(());
+    }
+    Err(Report::new(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("table \"{}\" cannot be synchronized", table.qualified()),
+    )
+    .detail("It belongs to the server, to a session or to a reserved schema.")
+    .hint("Tables that a replication set of the provider has can be synchronized."))
+}
+
+/// 22023 when the provider does not send the table to this subscription: it would be emptied and not filled again.
+fn require_provided(subscription: &Subscription, table: &TableName) -> Result<(), Report> {
+    let remote = Session::open(subscription, "sync")?.tables(&subscription.replication_sets)?;
+    if remote.iter().any(|remote| remote.name == *table) {
+        return Ok(());
+    }
+    Err(Report::new(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("table {table} is in no replication set that subscription \"{}\" receives", subscription.name),
+    )
+    .hint("Add it on the provider with spock.repset_add_table, or the set here with spock.sub_add_repset."))
 }
 
 /// Empties tables here, and only here. A table that is missing needs no emptying.
@@ -95,10 +123,16 @@ pub fn resync_table(call: &Call) -> Result<Answer, Report> {
     require_administrator("synchronize a table")?;
     let name = required_name(call, 0, "the subscription's name")?;
     let empties = call.boolean(2).unwrap_or(true);
+    topology::require_local_node()?;
+    let subscription = subscription::require(&name)?;
+    let relation = table_of(call, 1)?;
+    refuse_own(&relation)?;
+    refuse_while_read_only()?;
+    let table = named(&relation);
+    require_provided(&subscription, &table)?;
+
     topology::local_node_locked()?;
     let subscription = subscription::require(&name)?;
-    let table = named(&table_of(call, 1)?);
-    refuse_while_read_only()?;
     require_ready(&subscription)?;
     require_idle(&subscription, &table)?;
     states::put_table_state(subscription.id, SyncKind::Data, &table, SyncState::Init, None)?;

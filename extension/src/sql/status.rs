@@ -5,6 +5,7 @@ use spock_core::sync::{SyncState, TableName};
 use spock_core::types::SubId;
 use std::time::{Duration, Instant};
 
+use super::membership::no_such_relation;
 use super::{null_argument, required_name, subscription};
 use crate::catalog::sync::SyncRow;
 use crate::catalog::topology::{self, Subscription};
@@ -87,9 +88,7 @@ pub fn show_table(call: &Call) -> Result<Answer, Report> {
     let name = required_name(call, 0, "the subscription's name")?;
     let oid = call.oid(1).ok_or_else(|| null_argument("the table"))?;
     let subscription = subscription::require(&name)?;
-    let table = relations::relation(oid)?.ok_or_else(|| {
-        Report::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, format!("relation with OID {oid} does not exist"))
-    })?;
+    let table = relations::relation(oid)?.ok_or_else(|| no_such_relation(oid))?;
     let name = TableName { schema: table.schema.clone(), table: table.name.clone() };
     let state = sync::table_sync_state(subscription.id, &name)?.map(|row| row.state);
     Ok(Answer::Record(vec![

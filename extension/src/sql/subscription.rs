@@ -23,6 +23,7 @@ use crate::error::Report;
 use crate::pg::authority::{refuse_in_transaction_block, require_administrator};
 use crate::pg::before_commit::before_commit;
 use crate::pg::function::{Answer, ArgType, Call, Value};
+use crate::pg::log_filter::hide_statement;
 use crate::pg::raise::{Level, log, warn};
 use crate::pg::server;
 use crate::sync::{finish, initial, structure};
@@ -108,6 +109,7 @@ fn check_name(name: &str) -> Result<(), Report> {
 
 fn no_such_subscription(name: &str) -> Report {
     Report::new(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, format!("subscription \"{name}\" does not exist"))
+        .hint("spock.sub_show_status() shows the subscriptions of this node.")
 }
 
 /// The subscription of that name; 42704 when there is none.
@@ -119,7 +121,8 @@ fn refuse_duplicate(name: &str) -> Result<(), Report> {
     if topology::subscription_by_name(name)?.is_none() {
         return Ok(());
     }
-    Err(Report::new(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, format!("subscription \"{name}\" already exists")))
+    Err(Report::new(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, format!("subscription \"{name}\" already exists"))
+        .hint("Choose another name, or drop it first with spock.sub_drop."))
 }
 
 /// A node that gets the changes of others through one provider must not get them from those others, too: they would arrive
@@ -147,6 +150,7 @@ pub(super) fn refuse_mixed_forwarding(local: &LocalNode, name: &str, forwards: b
 
 /// `sub_create(…)`
 pub fn create(call: &Call) -> Result<Answer, Report> {
+    hide_statement();
     require_administrator("create a subscription")?;
     let wish = Wish::of(call)?;
     let local = topology::require_local_node()?;
@@ -229,15 +233,7 @@ fn ask_provider(wish: &Wish, local: &LocalNode) -> Result<(Provider, String), Re
         .detail("Provider and subscriber are the same database, or their node names give the same id.")
         .hint("Check the connection string; every node of a cluster needs a name with an id of its own."));
     }
-    let unknown: Vec<String> =
-        wish.sets.iter().filter(|set| !provider.sets.contains(set)).map(|set| format!("\"{set}\"")).collect();
-    if !unknown.is_empty() {
-        return Err(Report::new(
-            PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
-            format!("node \"{}\" has no replication set {}", provider.name, unknown.join(", ")),
-        )
-        .hint(format!("Its replication sets: {}.", provider.sets.join(", "))));
-    }
+    require_provider_sets(&provider, &wish.sets)?;
     session.check_output_plugin()?;
     let slot_name = names::slot_name(&server::database_name(), &provider.name, &wish.name);
     if wish.enabled {
@@ -246,6 +242,20 @@ fn ask_provider(wish: &Wish, local: &LocalNode) -> Result<(Provider, String), Re
     session.check_replication_login(&wish.name)?;
     provider::check_local_login(&local.interface.dsn, &wish.name)?;
     Ok((provider, slot_name))
+}
+
+/// 22023 when the provider has not all of `sets`: it would refuse to stream.
+fn require_provider_sets(provider: &Provider, sets: &[String]) -> Result<(), Report> {
+    let unknown: Vec<String> =
+        sets.iter().filter(|set| !provider.sets.contains(set)).map(|set| format!("\"{set}\"")).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    Err(Report::new(
+        PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+        format!("node \"{}\" has no replication set {}", provider.name, unknown.join(", ")),
+    )
+    .hint(format!("Its replication sets: {}.", provider.sets.join(", "))))
 }
 
 /// The id of the interface by which the provider is reached; writes node and interface when they are new here.
@@ -267,7 +277,8 @@ fn known_interface(provider: &Provider, dsn: &Dsn) -> Result<u32, Report> {
         return Err(Report::new(
             PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
             format!("node \"{}\" is known here with another id", provider.name),
-        ));
+        )
+        .hint("Check the connection string: another node may have that name."));
     }
     let interface = topology::interface_by_name(node.id, &node.name)?.ok_or_else(|| {
         Report::new(
@@ -287,7 +298,8 @@ fn known_interface(provider: &Provider, dsn: &Dsn) -> Result<u32, Report> {
     .hint("Use that one, or change it afterwards with spock.node_add_interface and spock.sub_alter_interface."))
 }
 
-/// Other subscriptions: one to the same provider with the same sets gets a warning, one with the same slot is refused.
+/// Other subscriptions: one with the same slot is refused, and one to the same provider with one of the same sets, unless the
+/// new one is made disabled.
 fn look_at_others(wish: &Wish, local: &LocalNode, provider: &Provider, slot_name: &str) -> Result<(), Report> {
     for other in topology::subscriptions_of(local.node.id)? {
         if other.slot_name == slot_name {
@@ -297,18 +309,35 @@ fn look_at_others(wish: &Wish, local: &LocalNode, provider: &Provider, slot_name
             )
             .hint("Slot names hold a shortened form of the subscription's name. Choose another name."));
         }
-        if other.origin.id != provider.id {
-            continue;
-        }
-        for set in wish.sets.iter().filter(|set| other.replication_sets.contains(set)) {
-            let message = format!(
-                "subscription \"{}\" already receives replication set \"{set}\" of node \"{}\"",
-                other.name, provider.name
-            );
-            log(Level::Warning, &Report::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message));
+        match already_received(&other, provider.id, &wish.sets) {
+            Some(report) if wish.enabled && other.enabled => return Err(report),
+            Some(report) => log(Level::Warning, &report),
+            None => {}
         }
     }
     Ok(())
+}
+
+/// What is wrong with a second subscription to `other`'s provider that asks for one of its sets; `None`: nothing.
+fn already_received(other: &Subscription, provider: NodeId, sets: &[String]) -> Option<Report> {
+    let set = sets.iter().find(|set| other.origin.id == provider && other.replication_sets.contains(set))?;
+    let report = Report::new(
+        PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+        format!(
+            "subscription \"{}\" already receives replication set \"{set}\" of node \"{}\"",
+            other.name, other.origin.name
+        ),
+    )
+    .detail("With two such subscriptions enabled, each change would arrive twice and each replicated statement would run twice.")
+    .hint(format!("Use other replication sets, or disable or drop subscription \"{}\" first.", other.name));
+    Some(report)
+}
+
+/// 42710 when another enabled subscription to the provider of `subscription` has one of `sets`.
+fn refuse_shared_sets(local: &LocalNode, subscription: &Subscription, sets: &[String]) -> Result<(), Report> {
+    let others = topology::subscriptions_of(local.node.id)?;
+    let mut others = others.iter().filter(|other| other.enabled && other.id != subscription.id);
+    others.find_map(|other| already_received(other, subscription.origin.id, sets)).map_or(Ok(()), Err)
 }
 
 /// `sub_drop(subscription_name, ifexists)`: 1 when it was dropped, 0 when it was not there.
@@ -396,6 +425,7 @@ pub fn enable(call: &Call) -> Result<Answer, Report> {
     let local = topology::local_node_locked()?;
     let subscription = require(&name)?;
     refuse_mixed_forwarding(&local, &name, !subscription.forward_origins.is_empty())?;
+    refuse_shared_sets(&local, &subscription, &subscription.replication_sets)?;
     topology::set_subscription_enabled(subscription.id, true)?;
     signal_at_commit(Change::Replay(subscription.id));
     signal_at_commit(Change::Restart(subscription.id));
@@ -432,6 +462,7 @@ pub fn alter_interface(call: &Call) -> Result<Answer, Report> {
             PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
             format!("node \"{}\" has no interface named \"{interface_name}\"", subscription.origin.name),
         )
+        .hint("spock.node_interface shows the interfaces; spock.node_add_interface makes one.")
     })?;
     if interface.id == subscription.origin_if.id {
         return Ok(Answer::One(Value::Bool(false)));
@@ -443,37 +474,63 @@ pub fn alter_interface(call: &Call) -> Result<Answer, Report> {
 
 /// `sub_add_repset(subscription_name, replication_set)`
 pub fn add_repset(call: &Call) -> Result<Answer, Report> {
-    change_sets(call, |sets, name| {
-        let absent = !sets.contains(&name);
-        if absent {
-            sets.push(name);
+    let (name, set) = set_to_change(call)?;
+    let subscription = require(&name)?;
+    if !subscription.replication_sets.contains(&set) {
+        look_for_set(&subscription, &set)?;
+    }
+    let local = topology::local_node_locked()?;
+    let mut subscription = require(&name)?;
+    if subscription.replication_sets.contains(&set) {
+        return Ok(Answer::One(Value::Bool(false)));
+    }
+    if subscription.enabled {
+        refuse_shared_sets(&local, &subscription, core::slice::from_ref(&set))?;
+    }
+    subscription.replication_sets.push(set);
+    change_sets(&subscription)
+}
+
+/// 22023 when the provider says that it has no such set. One that cannot be asked gets a warning: the subscription may be
+/// changed because of that.
+fn look_for_set(subscription: &Subscription, set: &str) -> Result<(), Report> {
+    let dsn = &subscription.origin_if.dsn;
+    match ProviderSession::open(dsn, &subscription.name).and_then(|mut session| session.node_info()) {
+        Ok(provider) => require_provider_sets(&provider, &[set.to_owned()]),
+        Err(report) => {
+            let message = format!(
+                "could not ask node \"{}\" for its replication sets: {}",
+                subscription.origin.name, report.message
+            );
+            let warning = Report::new(PgSqlErrorCode::ERRCODE_WARNING, message);
+            log(Level::Warning, &warning.hint("If it has none of that name, it will refuse to send anything."));
+            Ok(())
         }
-        absent
-    })
+    }
 }
 
 /// `sub_remove_repset(subscription_name, replication_set)`
 pub fn remove_repset(call: &Call) -> Result<Answer, Report> {
-    change_sets(call, |sets, name| {
-        let before = sets.len();
-        sets.retain(|set| *set != name);
-        sets.len() != before
-    })
-}
-
-/// Applies `change` to the list of sets under the topology's mutex; it answers whether anything changed.
-fn change_sets(call: &Call, change: impl Fn(&mut Vec<String>, String) -> bool) -> Result<Answer, Report> {
-    require_administrator("alter a subscription")?;
-    let name = required_name(call, 0, "the subscription's name")?;
-    let set = required_name(call, 1, "the replication set's name")?;
+    let (name, set) = set_to_change(call)?;
     topology::local_node_locked()?;
     let mut subscription = require(&name)?;
-    let changed = change(&mut subscription.replication_sets, set);
-    if changed {
-        topology::set_subscription_sets(subscription.id, &subscription.replication_sets)?;
-        signal_at_commit(Change::Restart(subscription.id));
+    if !subscription.replication_sets.contains(&set) {
+        return Ok(Answer::One(Value::Bool(false)));
     }
-    Ok(Answer::One(Value::Bool(changed)))
+    subscription.replication_sets.retain(|other| *other != set);
+    change_sets(&subscription)
+}
+
+/// The arguments of both: a subscription's name and a set's.
+fn set_to_change(call: &Call) -> Result<(String, String), Report> {
+    require_administrator("alter a subscription")?;
+    Ok((required_name(call, 0, "the subscription's name")?, required_name(call, 1, "the replication set's name")?))
+}
+
+fn change_sets(subscription: &Subscription) -> Result<Answer, Report> {
+    topology::set_subscription_sets(subscription.id, &subscription.replication_sets)?;
+    signal_at_commit(Change::Restart(subscription.id));
+    Ok(Answer::One(Value::Bool(true)))
 }
 
 /// `sub_alter_skiplsn(subscription_name, lsn)`

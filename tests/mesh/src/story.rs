@@ -154,6 +154,22 @@ impl Node {
         must(self.wait_until_up());
     }
 
+    /// SIGSTOP to the process behind the connection of that `application_name`: it stays there and says nothing.
+    #[track_caller]
+    pub fn freeze_sender(&self, application_name: &str) -> u32 {
+        let ask = format!("select pid from pg_stat_replication where application_name = {}", literal(application_name));
+        let pids = self.query_one(&ask);
+        let pid = pids.parse().unwrap_or_else(|_| panic!("{}: one sender was wanted, got {pids:?}", self.name()));
+        must(process::signal(pid, nix::sys::signal::Signal::SIGSTOP));
+        pid
+    }
+
+    /// SIGCONT to such a process.
+    #[track_caller]
+    pub fn thaw(&self, pid: u32) {
+        must(process::signal(pid, nix::sys::signal::Signal::SIGCONT));
+    }
+
     /// SIGKILL to all processes of the server; it stays down.
     #[track_caller]
     pub fn kill(&self) {

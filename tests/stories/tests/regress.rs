@@ -49,5 +49,6 @@ scripts! {
     slots
     subscription
     subscription_stats
+    surface
     table_data
 }

@@ -82,6 +82,26 @@ fn the_extension_can_be_dropped_and_created_again() {
 }
 
 #[test]
+fn the_extension_is_not_dropped_while_it_has_subscriptions_unless_told_to() {
+    let mesh = Mesh::unjoined(["n1", "n2"]).with_table("t (id int primary key)");
+    mesh.subscribe("n2", "n1", "");
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    for statement in ["drop extension spock", "drop extension if exists plpgsql_check, spock restrict"] {
+        let error = n2.sql_error(statement);
+        assert!(
+            error.code == "2BP01" && error.detail.contains("sub_n1_n2") && error.hint.contains("sub_drop"),
+            "{error}"
+        );
+    }
+    n1.sql("insert into t values (1)");
+    mesh.settle();
+    n2.reads("select count(*) from t", "1");
+    n2.sql("drop extension spock cascade").sql("drop extension if exists spock").sql("create extension spock");
+    n2.reads("select count(*) from spock.subscription", "0").reads("select count(*) from t", "1");
+    n1.sql("drop extension spock");
+}
+
+#[test]
 fn a_table_can_be_dropped_while_it_replicates() {
     let mesh = Mesh::of(["n1", "n2"]).with_table("acct (id int primary key)").with_table("other (id int primary key)");
     mesh.node("n1")

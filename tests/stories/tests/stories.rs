@@ -1,5 +1,6 @@
 //! All stories. A file is a topic, a test is one behaviour, and its name says what is true afterwards.
 
+mod administration;
 mod announcements;
 mod attempts;
 mod cascade;
@@ -25,6 +26,7 @@ mod golden;
 mod hold;
 mod maintenance;
 mod mesh;
+mod operating;
 mod options;
 mod park;
 mod partitions;
