@@ -18,6 +18,7 @@ use crate::pg::horizon::{self, FullXid};
 use crate::pg::shmem::{self, SharedTable, shareable};
 use crate::settings;
 use crate::worker::announcements::{self, Cause, Sample, Verdict};
+use crate::worker::registry;
 use pgrx::PgSqlErrorCode;
 use std::time::{Duration, Instant};
 
@@ -151,6 +152,9 @@ impl Upkeep {
         let Some(place) = place else { return false };
         all[place] = from.map_or(FREE, |from| Kept { database: self.database, unused: 0, from: from.0 });
         impose(&all);
+        drop(all);
+        // It writes to disk what is kept, or makes the slot.
+        registry::wake_supervisor();
         true
     }
 }
