@@ -625,6 +625,16 @@ REVOKE ALL ON FUNCTION spock.resume_apply_workers() FROM PUBLIC;
 CREATE FUNCTION spock.apply_workers_paused() RETURNS boolean
 AS 'MODULE_PATHNAME', 'spock_apply_workers_paused' LANGUAGE c VOLATILE;
 
+-- Which rows of a copy need versions of their own: the transaction before which everything is older than all that nodes other than
+-- the subscriber can still send, and how far each of these was read by then. Waits for them, in milliseconds; NULL: one has not
+-- said so in time; no row: one cannot say.
+CREATE FUNCTION spock.settled(subscriber oid, wait integer, OUT before bigint, OUT node_id oid, OUT read_to pg_lsn)
+RETURNS SETOF record AS 'MODULE_PATHNAME', 'spock_settled' LANGUAGE c VOLATILE;
+
+CREATE FUNCTION spock.removed_keys(relation regclass, unsettled text, OUT key_hash bigint, OUT removed_at timestamptz,
+    OUT removed_on oid) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'spock_removed_keys' LANGUAGE c VOLATILE;
+
 /* The position of the slot, then how far this node is with each of its own providers. Callers read columns by position. A
    subscription that has not run since the server started has a position all the same: leaving it out would make the joining
    node miss what it has not got yet. */

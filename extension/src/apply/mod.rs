@@ -16,7 +16,7 @@
 //! Who runs a worker, and when it is started again (`worker`).
 
 mod change_log;
-mod clock;
+pub mod clock;
 mod comeback;
 mod deltas;
 pub mod discard;

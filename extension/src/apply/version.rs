@@ -6,11 +6,12 @@
 
 use crate::catalog::deltas;
 use crate::catalog::topology::Node;
-use crate::error::Report;
+use crate::error::{OrRaise, Report};
 use crate::pg::horizon::{FullXid, full_id};
 use crate::pg::origin::{Writer, writer};
 use crate::pg::server::features;
 use crate::pg::tuple::Slot;
+use crate::sync::copy::COPIED_AT_US;
 use spock_core::merge::{self, Tiebreaker, Version, Winner};
 use spock_core::types::{NodeId, PgTime};
 use std::collections::BTreeMap;
@@ -115,7 +116,8 @@ impl Versions {
         self.ranked(version)
     }
 
-    fn of_transaction(&mut self, xid: u32) -> LocalVersion {
+    /// Version of what transaction `xid` wrote or removed.
+    pub fn of_transaction(&mut self, xid: u32) -> LocalVersion {
         if let Some((last, version)) = self.last
             && last == xid
         {
@@ -126,6 +128,12 @@ impl Versions {
         } else {
             match writer(xid) {
                 Writer::Own => LocalVersion::OwnTransaction,
+                // Of a copied row: it may be one that kept its version.
+                Writer::Committed(COPIED_AT_US, origin) if !features().subtransaction_commit_ts => {
+                    let kept = deltas::version_of(full_id(xid)).or_raise();
+                    let (time, origin) = kept.unwrap_or((PgTime::from_micros(COPIED_AT_US), origin));
+                    LocalVersion::Known { xid, time, origin: self.node_of(origin) }
+                }
                 Writer::Committed(time, origin) => {
                     LocalVersion::Known { xid, time: PgTime::from_micros(time), origin: self.node_of(origin) }
                 }

@@ -39,6 +39,22 @@ pub fn removers(table: u32, hash: Option<i64>) -> Result<Vec<Remover>, Report> {
     select(sql, &[i64::from(table).into(), hash.into()], |row| Ok(Remover { xid: row.oid(1)?, displaced: row.get(2)? }))
 }
 
+/// All that is written down for the table: the hash of the key, `None`: of all, and what was done.
+pub fn of_table(table: u32) -> Result<Vec<(Option<i64>, Remover)>, Report> {
+    let sql = "SELECT key_hash, (removed_by::text::numeric % 4294967296)::int8, displaced FROM spock.tombstone
+        WHERE relation = $1::int8::oid";
+    select(sql, &[i64::from(table).into()], |row| {
+        Ok((row.opt(1)?, Remover { xid: row.oid(2)?, displaced: row.get(3)? }))
+    })
+}
+
+/// The part `by` of the running transaction stands for the removal of the keys with these hashes; `None`: of all keys.
+pub fn write_copied(table: u32, hashes: &[Option<i64>], by: FullXid) -> Result<(), Report> {
+    let sql = "INSERT INTO spock.tombstone (relation, key_hash, removed_by)
+        SELECT $1::int8::oid, h, $3::text::xid8 FROM unnest($2::int8[]) h";
+    execute(sql, &[i64::from(table).into(), hashes.to_vec().into(), by.0.to_string().into()]).map(drop)
+}
+
 /// How many rows there are.
 pub fn count() -> Result<i64, Report> {
     let count =

@@ -64,9 +64,20 @@ const MOVED_TO_A_PARTITION: u16 = 0xfffd;
 /// # Safety
 /// The slot was filled from a table just now, and holds its page.
 unsafe fn remover(slot: &Slot, ends: Ends) -> Option<u32> {
+    // SAFETY: the caller's promise.
+    let (xid, next) = unsafe { end_of(slot, ends) }?;
+    (ends == Ends::Any || next.is_none()).then_some(xid)
+}
+
+/// The transaction that ended the row in `slot`, and where its next state is, if it has one in the same table. `None`: the row
+/// lives, or never did, or went on and `ends` asks for DELETEs only.
+///
+/// # Safety
+/// As for [`remover`].
+unsafe fn end_of(slot: &Slot, ends: Ends) -> Option<(u32, Option<pg_sys::ItemPointerData>)> {
     // SAFETY: a slot of a heap table that is not empty holds a pin on the page of its row; nothing between locking and
     // unlocking can raise, and the answers about transactions are asked for afterwards.
-    let (xmin, xmax, infomask, goes_on) = unsafe {
+    let (xmin, xmax, infomask, next) = unsafe {
         let slot = slot.raw();
         if (*slot).tts_ops != &raw const pg_sys::TTSOpsBufferHeapTuple {
             return None;
@@ -90,19 +101,20 @@ unsafe fn remover(slot: &Slot, ends: Ends) -> Option<u32> {
         let (own, next) = ((*tuple).t_self, (*header).t_ctid);
         let place = |at: pg_sys::ItemPointerData| (at.ip_blkid.bi_hi, at.ip_blkid.bi_lo, at.ip_posid);
         pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_UNLOCK as i32);
-        (xmin, xmax, infomask, place(own) != place(next) && next.ip_posid != MOVED_TO_A_PARTITION)
+        let goes_on = place(own) != place(next) && next.ip_posid != MOVED_TO_A_PARTITION;
+        (xmin, xmax, infomask, goes_on.then_some(next))
     };
     if infomask & (pg_sys::HEAP_XMAX_INVALID | pg_sys::HEAP_XMAX_LOCK_ONLY) != 0 {
         return None;
     }
-    if goes_on && ends == Ends::Deletes {
+    if next.is_some() && ends == Ends::Deletes {
         return None;
     }
     let frozen = infomask & pg_sys::HEAP_XMIN_FROZEN == pg_sys::HEAP_XMIN_FROZEN;
     // SAFETY: looks at the state of transactions.
     let counts = |xid| unsafe { pg_sys::TransactionIdIsCurrentTransactionId(xid) || has_committed(xid) };
     // A row whose writer was rolled back never was.
-    ((frozen || counts(xmin)) && counts(xmax)).then(|| xmax.into_inner())
+    ((frozen || counts(xmin)) && counts(xmax)).then(|| (xmax.into_inner(), next))
 }
 
 /// # Safety
@@ -131,6 +143,42 @@ pub fn each_row(table: &Table, slot: &Slot, mut look: impl FnMut(&Slot) -> bool)
         }
         pg_sys::table_endscan(scan);
         pg_sys::UnregisterSnapshot(snapshot);
+    }
+}
+
+impl Target {
+    /// Calls `look` with the hash of each key that a row has lost, by DELETE or by another key, and the transaction that did it, as
+    /// far as `wanted` takes this one and vacuum has left the rows. Keys without a hash are left out. Clears `local` and `merged`.
+    pub fn each_removed(&mut self, wanted: impl Fn(u32) -> bool, mut look: impl FnMut(i64, u32)) {
+        if self.key_index.is_none() {
+            return;
+        }
+        // SAFETY: the scan is closed before this returns, on every way but an ERROR, whose abort closes it. The snapshot that sees
+        // everything is static. The next state of a row whose end has committed is still there: it ended later, or lives.
+        unsafe {
+            let all = &raw mut pg_sys::SnapshotAnyData;
+            let scan = pg_sys::table_beginscan(self.table.raw(), all, 0, core::ptr::null_mut());
+            let forward = pg_sys::ScanDirection::ForwardScanDirection;
+            let next = Slot::for_table(&self.table);
+            while pg_sys::table_scan_getnextslot(scan, forward, self.local.raw()) {
+                pgrx::check_for_interrupts!();
+                let Some((xid, state)) = end_of(&self.local, Ends::Any).filter(|(xid, _)| wanted(*xid)) else {
+                    continue;
+                };
+                if let Some(mut place) = state
+                    && pg_sys::table_tuple_fetch_row_version(self.table.raw(), &raw mut place, all, next.raw())
+                    && self.has_one_key(&self.local, &next)
+                {
+                    continue;
+                }
+                if let Some(hash) = self.key_hash_of(&self.local) {
+                    look(hash, xid);
+                }
+            }
+            drop(next);
+            self.local.clear();
+            pg_sys::table_endscan(scan);
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! What vacuum may not remove: a physical slot without WAL whose xmin keeps dead rows, and the transactions that it is
-//! measured in.
+//! What vacuum may not remove: a physical slot without WAL whose xmin keeps dead rows and whose catalog xmin keeps commit times, and
+//! the transactions that they are measured in.
 //!
 //! # Invariants
 //! 1. The slot's effective xmin, in memory, is what holds. On disk lies an xmin that is not newer, so that after a crash as
@@ -79,11 +79,30 @@ pub fn hold(from: Option<FullXid>) -> bool {
     found
 }
 
+/// From which transaction on commit times are kept. `None`: the slot keeps none.
+pub fn times_kept_from() -> Option<FullXid> {
+    // SAFETY: live, its mutex is held.
+    let xmin = look_at(SLOT, |slot| unsafe { (*slot).effective_catalog_xmin })?;
+    (xmin != pg_sys::InvalidTransactionId).then(|| FullXid::of(xmin))
+}
+
+/// Keeps catalogs from being frozen past `from`: the server then knows all later commit times. `None`: keeps none. Nothing happens
+/// where there is no slot.
+pub fn keep_times(from: Option<FullXid>) {
+    let xmin = from.map_or(pg_sys::InvalidTransactionId, FullXid::short);
+    // SAFETY: live, its mutex is held.
+    if look_at(SLOT, |slot| unsafe { (*slot).effective_catalog_xmin = xmin }).is_some() {
+        // SAFETY: no lock of slots is held.
+        unsafe { pg_sys::ReplicationSlotsComputeRequiredXmin(false) }
+    }
+}
+
 /// The slot in the hands of this process, which others see as the one that uses it.
 ///
 /// On ERROR: stays acquired; the server gives it back when the process exits.
 pub struct Keeper {
-    on_disk: FullXid,
+    /// From where on rows are kept, and times.
+    on_disk: (FullXid, Option<FullXid>),
 }
 
 impl Keeper {
@@ -97,7 +116,7 @@ impl Keeper {
                 compat::create(SLOT, false);
             }
         }
-        let mut keeper = Self { on_disk: FullXid(0) };
+        let mut keeper = Self { on_disk: (FullXid(0), None) };
         keeper.write_down();
         keeper
     }
@@ -105,20 +124,25 @@ impl Keeper {
     /// Writes to disk what is held now, or that all from now on would be.
     pub fn write_down(&mut self) {
         // Running transactions are older than those that will ask for a hold.
-        self.write(held_from().unwrap_or_else(oldest_running));
+        self.write((held_from().unwrap_or_else(oldest_running), times_kept_from()));
     }
 
-    fn write(&mut self, xmin: FullXid) {
-        if xmin == self.on_disk {
+    fn write(&mut self, wanted: (FullXid, Option<FullXid>)) {
+        if wanted == self.on_disk {
             return;
         }
+        let xmin = wanted.0.short();
+        let catalog_xmin = wanted.1.map_or(pg_sys::InvalidTransactionId, FullXid::short);
         // SAFETY: the slot is acquired by this process; its mutex is held while the field changes.
         unsafe {
-            with_mutex(pg_sys::MyReplicationSlot, |slot| (*slot).data.xmin = xmin.short());
+            with_mutex(pg_sys::MyReplicationSlot, |slot| {
+                (*slot).data.xmin = xmin;
+                (*slot).data.catalog_xmin = catalog_xmin;
+            });
             pg_sys::ReplicationSlotMarkDirty();
             pg_sys::ReplicationSlotSave();
         }
-        self.on_disk = xmin;
+        self.on_disk = wanted;
     }
 
     /// Drops the slot.

@@ -10,6 +10,7 @@ use super::compat::executor as compat;
 use super::unguarded::{guarded, raw};
 use core::num::NonZeroU16;
 use pgrx::{pg_guard, pg_sys};
+use spock_core::types::Lsn;
 use std::cell::Cell;
 use std::ffi::CString;
 
@@ -36,6 +37,12 @@ fn c_name(name: &str) -> CString {
 pub fn by_name(name: &str) -> Option<OriginNumber> {
     // SAFETY: the server copies the name; with missing_ok it returns zero.
     OriginNumber::from_raw(unsafe { pg_sys::replorigin_by_name(c_name(name).as_ptr(), true) })
+}
+
+/// Up to where in the other node's WAL something of the origin has committed here, durable or not. From any process.
+pub fn committed_position(number: OriginNumber) -> Option<Lsn> {
+    // SAFETY: reads shared memory under its locks; zero where nothing is known. Nothing to drop.
+    Lsn::new(unsafe { pg_sys::replorigin_get_progress(number.get(), false) })
 }
 
 /// Creates the origin, or takes the one that exists, and sets its position, backwards too. Part of the current

@@ -47,6 +47,8 @@ impl ColumnNumber {
 /// How a table is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockMode {
+    /// Rows are read.
+    AccessShare,
     /// Rows are written.
     RowExclusive,
     /// Nobody else may look: TRUNCATE.
@@ -56,6 +58,7 @@ pub enum LockMode {
 impl LockMode {
     fn raw(self) -> pg_sys::LOCKMODE {
         (match self {
+            Self::AccessShare => pg_sys::AccessShareLock,
             Self::RowExclusive => pg_sys::RowExclusiveLock,
             Self::AccessExclusive => pg_sys::AccessExclusiveLock,
         }) as pg_sys::LOCKMODE

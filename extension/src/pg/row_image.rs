@@ -156,9 +156,14 @@ impl Target {
 
     /// Whether `remote` and `merged` have one key.
     pub fn merged_has_key_of_remote(&self) -> bool {
+        self.has_one_key(&self.remote, &self.merged)
+    }
+
+    /// Whether the rows in two slots have one key.
+    pub(super) fn has_one_key(&self, one: &Slot, other: &Slot) -> bool {
         let Some(index) = &self.key_index else { return false };
         index.columns.iter().zip(&index.equality).all(|(column, (function, collation))| {
-            let (one, other) = (self.remote.get(*column), self.merged.get(*column));
+            let (one, other) = (one.get(*column), other.get(*column));
             // SAFETY: both values are of the column's type, which the index's equality is for.
             !one.null
                 && !other.null

@@ -25,6 +25,7 @@ mod replicate;
 mod repset;
 mod resync;
 mod sequence;
+mod settled;
 mod skew;
 mod slots;
 mod status;
@@ -95,6 +96,8 @@ crate::sql_functions! {
     spock_reset_subscription_stats => status::reset_subscription_stats,
     spock_failover_slot_status => failover::slot_status,
     spock_tombstone_status => tombstones::status,
+    spock_settled => settled::settled,
+    spock_removed_keys => settled::removed_keys,
     spock_clock_skew_status => skew::status,
     spock_create_sync_event => marker::sync_event,
     spock_table_digest => compare::table_digest,

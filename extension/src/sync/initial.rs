@@ -14,7 +14,7 @@
 
 use super::provider::{self, NewSlot, PeerProgress, Session, SnapshotSession};
 use super::structure::{Section, Workspace};
-use super::{copy, finish};
+use super::{copy, finish, unsettled};
 use crate::apply::Exit;
 use crate::apply::timeline;
 use crate::catalog::exceptions::{self, RemoteTransaction};
@@ -92,8 +92,9 @@ fn begin(subscription: &Subscription, held: &mut Option<NewSlot>, structure: boo
     }
     drop(held.take());
     side.drop_stale_slot(name).or_raise();
+    let word = data.then(|| unsettled::ask(&mut side, subscription).or_raise());
     let paused = side.pause().or_raise();
-    let slot = provider::create_slot(subscription, name, true).or_raise();
+    let mut slot = provider::create_slot(subscription, name, true).or_raise();
     fault::point(fault::SYNC_AFTER_SLOT);
     let mut snapshot = side.see(&slot.snapshot).or_raise();
     let peers = snapshot.peer_progress(name, subscription.target.id, subscription.origin.id).or_raise();
@@ -103,6 +104,9 @@ fn begin(subscription: &Subscription, held: &mut Option<NewSlot>, structure: boo
     let tables = if data { wanted_tables(subscription, &mut snapshot).or_raise() } else { Vec::new() };
     if paused {
         release(snapshot);
+    }
+    if let Some(word) = word {
+        slot.unsettled = unsettled::decide(subscription, &word, &peers).or_raise();
     }
     // Before the commit that says that the copy was begun: a crash after that one goes on without asking again.
     seed(subscription, &peers);
@@ -228,7 +232,7 @@ pub fn check_version(provider: i32) -> Result<(), Report> {
 /// Waits until sync workers have copied all tables, then takes over sequences and goes on.
 fn copy_tables(subscription: &Subscription, row: &SyncRow, held: &mut Option<NewSlot>) -> Result<(), Report> {
     let Some(slot) = held.as_mut() else { return Ok(()) };
-    registry::offer_snapshot(Some(&slot.snapshot));
+    registry::offer_snapshot(Some(&format!("{} {}", slot.snapshot, slot.unsettled)));
     loop {
         // Before looking: who changes a state afterwards sets the latch again.
         registry::take_attention();

@@ -1,21 +1,25 @@
 //! Copying what was there before a stream began, for a whole subscription or for one table.
 //!
 //! `initial` brings a new subscription up, `structure` copies the schema, `table` is the life of a sync worker, `copy` brings
-//! the rows of one table here, `provider` asks the provider (slot with snapshot, tables, columns), `finish` drops what was
+//! the rows of one table here, `unsettled` those that keep their versions and removed keys, `displaced` rows that are out of their
+//! tables, `provider` asks the provider (slot with snapshot, tables, columns), `finish` drops what was
 //! used.
 //!
 //! # Invariants
 //! 1. Slot, snapshot and origin stand at one LSN: what committed before it is copied, what committed after it is streamed.
-//! 2. Copied rows carry the provider's node id as origin and 1970-01-01 as commit time (`copy::copy_with_state`).
+//! 2. Copied rows carry the provider's node id as origin and 1970-01-01 as commit time (`copy::copy_with_state`), but those that
+//!    something on its way could be older than carry their own (`unsettled`).
 //! 3. Rows, and the state that says that they are here, are one commit.
 //! 4. Which state leads to which work is decided by `spock_core::sync`; who applies a change meanwhile, too.
 
 pub mod copy;
+mod displaced;
 pub mod finish;
 pub mod initial;
 pub mod provider;
 pub mod structure;
 pub mod table;
+pub mod unsettled;
 
 use crate::catalog::sync::{self as states, SyncRow};
 use crate::catalog::topology::Subscription;

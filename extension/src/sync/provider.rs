@@ -13,6 +13,7 @@ use crate::pg::conn::{ConnError, Connection, CopyOut, Purpose, Rows};
 use crate::pg::latch;
 use pgrx::PgSqlErrorCode;
 use spock_core::names;
+use spock_core::settled::Unsettled;
 use spock_core::sync::TableName;
 use spock_core::types::{Lsn, NodeId, PgTime, TypeOid};
 use std::time::{Duration, Instant};
@@ -32,6 +33,8 @@ pub struct NewSlot {
     pub lsn: Lsn,
     /// Name of the exported snapshot, for [`Session::see`] and `pg_dump --snapshot`.
     pub snapshot: String,
+    /// Which rows of the snapshot have versions of their own in a copy.
+    pub unsettled: Unsettled,
     holder: Connection,
 }
 
@@ -79,6 +82,17 @@ pub struct RemoteSequence {
     pub name: TableName,
     /// The last value.
     pub value: i64,
+}
+
+/// A key that was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemovedKey {
+    /// Its hash; `None`: all keys.
+    pub hash: Option<i64>,
+    /// When, in microseconds since 2000.
+    pub time: i64,
+    /// The node where it was removed.
+    pub origin: u32,
 }
 
 /// A column that the provider sends.
@@ -289,7 +303,9 @@ pub fn create_slot(subscription: &Subscription, name: &str, failover: bool) -> R
     })?;
     let lsn = rows.get(0, 1).and_then(|text| text.parse::<Lsn>().ok());
     match lsn.zip(rows.get(0, 2)) {
-        Some((lsn, snapshot)) => Ok(NewSlot { lsn, snapshot: snapshot.to_owned(), holder }),
+        Some((lsn, snapshot)) => {
+            Ok(NewSlot { lsn, snapshot: snapshot.to_owned(), unsettled: Unsettled::Nothing, holder })
+        }
         None => {
             let odd = ConnError::Unexpected("the answer to CREATE_REPLICATION_SLOT is not complete");
             Err(failed("create the replication slot", odd))
@@ -429,6 +445,81 @@ impl SnapshotSession {
                 name.zip(kind).map(|(name, kind)| RemoteColumn { name, kind }).ok_or_else(odd_answer)
             })
             .collect()
+    }
+
+    /// Whether the provider keeps versions of rows beside their transactions: only a stock server does.
+    pub fn keeps_row_versions(&mut self) -> Result<bool, Report> {
+        let what = "read the provider's versions of rows";
+        let rows = self.query(what, "SELECT pg_catalog.to_regclass('spock.row_version') IS NOT NULL", &[])?;
+        if rows.get(0, 0) != Some("t") {
+            return Ok(false);
+        }
+        let rows = self.query(what, "SELECT EXISTS (SELECT FROM spock.row_version)", &[])?;
+        Ok(rows.get(0, 0) == Some("t"))
+    }
+
+    /// Whether the provider keeps rows out of their tables because of unique values.
+    pub fn has_displaced_rows(&mut self) -> Result<bool, Report> {
+        let sql = "SELECT pg_catalog.to_regclass('spock.displaced_row') IS NOT NULL";
+        let rows = self.query("read the provider's displaced rows", sql, &[])?;
+        Ok(rows.get(0, 0) == Some("t"))
+    }
+
+    /// Whether a query that is given from its FROM clause on has rows. `name`: the table, for an error.
+    pub fn has_rows(&mut self, name: &TableName, from: &str) -> Result<bool, Report> {
+        let sql = format!("SELECT EXISTS (SELECT FROM {from})");
+        let rows = self.query(&format!("read the provider's new rows of table {name}"), &sql, &[])?;
+        Ok(rows.get(0, 0) == Some("t"))
+    }
+
+    /// Columns of the key by which the provider identifies rows of the table. `None`: it has none.
+    pub fn key(&mut self, table: &RemoteTable) -> Result<Option<Vec<String>>, Report> {
+        let rows = self.query(
+            &format!("read the provider's key of table {}", table.name),
+            "SELECT a.attname FROM (SELECT i.indrelid, i.indkey FROM pg_catalog.pg_index i
+                  WHERE i.indrelid = $1::oid AND i.indisvalid AND (i.indisreplident OR i.indisprimary)
+                  ORDER BY i.indisreplident DESC LIMIT 1) k
+               JOIN pg_catalog.pg_attribute a ON a.attrelid = k.indrelid AND a.attnum = ANY (k.indkey::int2[])",
+            &[Some(&table.relid.to_string())],
+        )?;
+        let names: Vec<String> = (0..rows.len()).filter_map(|row| rows.get(row, 0).map(str::to_owned)).collect();
+        Ok((!names.is_empty()).then_some(names))
+    }
+
+    /// Keys of the table that the provider remembers to be removed, of what is not settled. None where it cannot say.
+    pub fn removed_keys(&mut self, table: &TableName, unsettled: &str) -> Result<Vec<RemovedKey>, Report> {
+        if !self.connection.has_function("spock.removed_keys(regclass,text)")? {
+            return Ok(Vec::new());
+        }
+        let rows = self.query(
+            &format!("read the provider's removed keys of table {table}"),
+            "SELECT key_hash, (extract(epoch FROM removed_at) * 1000000)::int8 - 946684800000000, removed_on
+               FROM spock.removed_keys($1::regclass, $2)",
+            &[Some(&table.quoted()), Some(unsettled)],
+        )?;
+        (0..rows.len())
+            .map(|row| {
+                let number =
+                    |column| rows.get(row, column).map(str::parse::<i64>).transpose().map_err(|_| odd_answer());
+                let origin = number(2)?.and_then(|origin| u32::try_from(origin).ok());
+                Ok(RemovedKey {
+                    hash: number(0)?,
+                    time: number(1)?.ok_or_else(odd_answer)?,
+                    origin: origin.ok_or_else(odd_answer)?,
+                })
+            })
+            .collect()
+    }
+
+    /// A time that is later than any version of a row that the provider has now: its clock's, or that of a newer commit.
+    pub fn latest_time(&mut self) -> Result<Option<PgTime>, Report> {
+        let rows = self.query(
+            "read the provider's clock",
+            "SELECT (extract(epoch FROM greatest(pg_catalog.clock_timestamp(), l.timestamp)) * 1000000)::int8 - 946684800000000
+               FROM pg_catalog.pg_last_committed_xact() l",
+            &[],
+        )?;
+        Ok(rows.get(0, 0).and_then(|text| text.parse().ok()).map(PgTime::from_micros))
     }
 
     /// Runs `COPY … TO STDOUT`.

@@ -16,6 +16,7 @@
 use super::copy::{self, Source};
 use super::finish;
 use super::provider::{self, RemoteTable, Session, SnapshotSession};
+use super::unsettled;
 use crate::apply::{self, Exit};
 use crate::catalog::exceptions;
 use crate::catalog::sync::{self as states, SyncRow};
@@ -27,6 +28,7 @@ use crate::pg::scope::Txn;
 use crate::pg::{fault, latch, origin, process, session};
 use crate::worker::registry;
 use pgrx::PgSqlErrorCode;
+use spock_core::settled::Unsettled;
 use spock_core::sync::{SyncKind, SyncState, TableName, TableStep, table_step};
 use spock_core::types::Lsn;
 use std::time::Duration;
@@ -139,7 +141,9 @@ impl Job<'_> {
     fn copy_with_all(&self, lsn: Lsn) {
         let database = process::own_database();
         let Some(snapshot) = registry::snapshot(database, self.subscription.id) else { return };
-        let reopen = || Session::open(self.subscription, "copy").and_then(|side| side.see(&snapshot));
+        let (snapshot, unsettled) = snapshot.split_once(' ').unwrap_or((&snapshot, "-"));
+        let unsettled = unsettled.parse().unwrap_or(Unsettled::Nothing);
+        let reopen = || Session::open(self.subscription, "copy").and_then(|side| side.see(snapshot));
         let mut session = reopen().unwrap_or_else(
             // The snapshot has gone meanwhile: whoever offered it starts anew.
             |report| Report { code: PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE, ..report }.raise(),
@@ -150,7 +154,7 @@ impl Job<'_> {
         let remote = session.table(&self.table, &self.subscription.replication_sets).or_raise();
         let below = self.partitions(&mut session, &remote, false);
         let origin = self.own_origin(0);
-        let source = Source { subscription: self.subscription, remote, reopen: &reopen };
+        let source = Source { subscription: self.subscription, remote, unsettled, reopen: &reopen };
         let rows = copy::copy_with_state(&source, session, &origin, || {
             fault::point(fault::SYNC_TABLE_UNCOMMITTED);
             // The subscription's row is held until the commit: it cannot go on to its stream without this table.
@@ -185,6 +189,8 @@ impl Job<'_> {
         txn.commit();
         let mut side = Session::open(self.subscription, "sync").or_raise();
         side.drop_stale_slot(&self.slot_name).or_raise();
+        let word = unsettled::ask(&mut side, self.subscription).or_raise();
+        let unsettled = unsettled::decide(self.subscription, &word, &[]).or_raise();
         let slot = provider::create_slot(self.subscription, &self.slot_name, false).or_raise();
         let origin = self.own_origin(slot.lsn.get());
         if !self.moves(&[SyncState::Started], SyncState::Data, Some(slot.lsn)) {
@@ -198,7 +204,7 @@ impl Job<'_> {
         }
         let (id, table) = (self.subscription.id, &self.table);
         let reopen = || Session::open(self.subscription, "sync").and_then(|side| side.see(&slot.snapshot));
-        let source = Source { subscription: self.subscription, remote, reopen: &reopen };
+        let source = Source { subscription: self.subscription, remote, unsettled, reopen: &reopen };
         let rows = copy::copy_with_state(&source, session, &origin, || {
             states::move_table_state(id, table, &[SyncState::Data], SyncState::SyncWait, Some(slot.lsn)).or_raise()
         });

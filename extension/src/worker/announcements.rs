@@ -21,11 +21,14 @@
 //! Tombstones, and when one goes by its age. Joining: who may become a member ([`Stability::admits`]).
 
 mod announcer;
+mod settled;
 
 pub use announcer::Announcer;
+pub use settled::{Answer, read_here, settled};
 
 use crate::catalog::topology::{self, Subscription};
 use crate::error::Report;
+use crate::pg::origin::{self, OriginNumber};
 use crate::pg::scope::Txn;
 use crate::pg::shmem::{self, SharedTable, shareable};
 use crate::pg::{process, session};
@@ -124,6 +127,9 @@ shareable! {
         holding: u32,
         /// When the last sample was taken. No two are of the same time.
         sampled_at: i64,
+        /// The last answer of [`settled()`], and when it was given; 0: none was.
+        settled_before: u64,
+        settled_at: i64,
     }
 }
 
@@ -259,7 +265,7 @@ fn with_holder(database: u32, change: impl FnOnce(&mut Holder)) {
         .or_else(|| place(&|own| own.holding == 0));
     if let Some(own) = place.and_then(|at| holders.get_mut(at)) {
         if own.database != database {
-            *own = Holder { database, holding: 0, sampled_at: 0 };
+            *own = Holder { database, holding: 0, sampled_at: 0, settled_before: 0, settled_at: 0 };
         }
         change(own);
     }
@@ -332,6 +338,8 @@ struct Reading {
     sub: SubId,
     provider: NodeId,
     forwards: bool,
+    /// What is committed here of it is known by this number.
+    origin: Option<OriginNumber>,
 }
 
 /// Who is known here, and how each is read. As the catalogs are now.
@@ -348,15 +356,17 @@ impl Members {
         let local = topology::require_local_node()?.node.id;
         let others = topology::nodes()?.into_iter().map(|node| node.id).filter(|id| *id != local).collect();
         let subscriptions = topology::subscriptions_of(local)?;
-        if let Some(own) = own {
-            own.commit();
-        }
         let readings = subscriptions.into_iter().filter(|sub| sub.enabled).map(|sub| Reading {
             sub: sub.id,
             provider: sub.origin.id,
             forwards: !sub.forward_origins.is_empty(),
+            origin: origin::by_name(&sub.slot_name),
         });
-        Ok(Self { local, others, readings: readings.collect() })
+        let readings = readings.collect();
+        if let Some(own) = own {
+            own.commit();
+        }
+        Ok(Self { local, others, readings })
     }
 
     fn readings_of(&self, node: NodeId) -> impl Iterator<Item = &Reading> {
@@ -400,7 +410,14 @@ fn applied_here(members: &Members, streams: &BTreeMap<SubId, Stream>) -> Applied
 /// # Errors
 /// There is no local node, or a catalog cannot be read; a lock that cannot be had in time is raised.
 pub fn sample() -> Result<Sample, Report> {
-    let sample = position_now(&Members::read()?);
+    let members = Members::read()?;
+    let mut sample = position_now(&members);
+    // What has committed counts from its commit on, though its worker may not have told its position yet.
+    for reading in &members.readings {
+        if let Some(at) = reading.origin.and_then(origin::committed_position) {
+            sample.advance(reading.provider, at);
+        }
+    }
     let now = process::now().micros();
     with_holder(process::own_database(), |own| own.sampled_at = now.max(own.sampled_at.saturating_add(1)));
     Ok(Sample(sample))
@@ -419,12 +436,13 @@ fn position_now(members: &Members) -> Applied {
 /// # Errors
 /// As for [`sample()`].
 pub fn verdict(sample: &Sample) -> Result<Verdict, Report> {
-    Ok(judge(&Members::read()?, &streams(), sample))
+    Ok(judge(&Members::read()?, &streams(), sample, None))
 }
 
-fn judge(members: &Members, streams: &BTreeMap<SubId, Stream>, sample: &Sample) -> Verdict {
+/// `beside`: a node of which it does not matter what it sends.
+fn judge(members: &Members, streams: &BTreeMap<SubId, Stream>, sample: &Sample, beside: Option<NodeId>) -> Verdict {
     let mut waits_for = None;
-    for &node in &members.others {
+    for &node in members.others.iter().filter(|node| Some(**node) != beside) {
         if let Some(cause) = doubt(members, streams, node) {
             return Verdict::Unknown(node, cause);
         }

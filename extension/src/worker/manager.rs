@@ -25,6 +25,7 @@ use crate::worker::announcements::{self, Announcer};
 use crate::worker::keeper::{Keeper, Wanted};
 use crate::worker::prune::Pruning;
 use crate::worker::registry::{self, Ended, Role, Ticket, WorkerStatus};
+use crate::worker::times;
 use crate::worker::tombstones::Upkeep;
 use crate::worker::updater;
 use pgrx::PgSqlErrorCode;
@@ -95,6 +96,7 @@ fn run(database: u32) -> Result<(), Report> {
     let mut clean_up_due = Instant::now();
     let mut pruning = Pruning::default();
     let mut tombstones = Upkeep::new(database);
+    let mut times = times::Upkeep::new(database);
     let mut announcer = Announcer::default();
     loop {
         latch::reload_if_asked();
@@ -143,6 +145,7 @@ fn run(database: u32) -> Result<(), Report> {
             clean_up();
         }
         let pause = tombstones.tick(wishes.receives(), wishes.members).map_or(pause, |soon| pause.min(soon));
+        let pause = times.tick(wishes.receives()).map_or(pause, |soon| pause.min(soon));
         let pause = pause.min(announcer.tick());
         latch::wait(pause.min(sequence_pass_due.saturating_duration_since(Instant::now())));
     }

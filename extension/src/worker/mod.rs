@@ -30,6 +30,7 @@ mod prune;
 pub mod registry;
 pub mod skew;
 pub mod supervisor;
+mod times;
 pub mod tombstones;
 pub mod updater;
 
@@ -79,6 +80,7 @@ pub fn init() {
     failover::state::reserve();
     skew::reserve();
     tombstones::init();
+    times::reserve();
     displaced::init();
     WorkerSpec {
         name: "spock supervisor",

@@ -106,7 +106,7 @@ pub struct WorkerView {
     pub last_error: Option<String>,
 }
 
-/// Bytes kept of the name of a snapshot: the server's have about 20.
+/// Bytes kept of the name of a snapshot, the server's have about 20, and of a word of as many behind it.
 const SNAPSHOT_BYTES_MAX: usize = 64;
 /// Bytes kept of an error text.
 pub const ERROR_BYTES_MAX: usize = 480;

@@ -15,6 +15,7 @@ use crate::pg::scope::Txn;
 use crate::worker::keeper::{Keeper, Wanted};
 use crate::worker::progress;
 use crate::worker::registry::{self, Changed, Ended, Role, WorkerStatus};
+use crate::worker::times;
 use crate::worker::tombstones;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -80,6 +81,7 @@ fn run() {
 /// does not keep managers from being started.
 fn keep_dead_rows(slot: &mut Option<horizon::Keeper>, databases: &[u32]) {
     tombstones::forget_dropped(databases);
+    times::forget_dropped(databases);
     let wanted = tombstones::wanted();
     let held = slot.take();
     let result = attempt(|| match (held, wanted) {

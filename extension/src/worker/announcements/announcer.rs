@@ -161,7 +161,7 @@ impl Announcer {
     /// for long.
     fn asks(&mut self, members: &Members, streams: &BTreeMap<SubId, Stream>, sampled: i64) -> bool {
         if let Some(asked) = &self.asked {
-            let open = super::judge(members, streams, &Sample(asked.applied.clone())) != Verdict::Stable;
+            let open = super::judge(members, streams, &Sample(asked.applied.clone()), None) != Verdict::Stable;
             if open && asked.at.elapsed() > ASK_AGAIN {
                 return true;
             }

@@ -2,6 +2,7 @@
 //!
 //! Cases that other files have under a name with their id are not repeated here.
 
+mod joins;
 mod keys;
 mod life;
 mod rows;

@@ -109,6 +109,14 @@ fn d6_nodes_that_run_behind_a_third_ones_clock_and_give_one_time_end_equal() {
     mesh.node("n1").reads("select max(pg_xact_commit_timestamp(xmin)) > clock_timestamp() from t", "t");
 }
 
+/// So many transactions that times of rows which are there now need not be kept, as soon as all nodes have the rows.
+fn many_transactions(node: &Node) {
+    node.sql(
+        "create temporary table burnt (n int);
+         do $$ begin for n in 1 .. 20001 loop begin insert into burnt values (n); exception when others then raise; end; end loop; end $$",
+    );
+}
+
 /// Vacuum freezes until nobody can tell any more when row 10 was written.
 fn forget_times(node: &Node) {
     node.sql("update pg_database set datallowconn = true where datname = 'template0'");
@@ -126,12 +134,34 @@ fn forget_times(node: &Node) {
     must(wait_until(Deadline::story(), "the time of a row to be forgotten", round));
 }
 
+/// What n2 wrote before is on its way to n1 when n1 vacuums: of row 1 n1 must know when it was written, of row 10 it need not.
+#[test]
+fn d9_times_are_kept_until_nothing_older_can_come() {
+    let mesh =
+        Mesh::of(["n1", "n2"]).with_table("t (id int primary key, v text)").with_table("other (n int primary key)");
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    n1.sql("insert into t values (1, 'old'), (10, 'old'); insert into other values (1)");
+    mesh.settle();
+    many_transactions(n1);
+    let kept = "select age(s.catalog_xmin) < age(t.xmin) from pg_replication_slots s, t
+                 where s.slot_name = 'spock_tombstones' and t.id = 10";
+    n1.comes_to_read(kept, "t");
+    mesh.hold("n2", "n1");
+    n2.sql("update t set v = 'older' where id = 1");
+    n1.sql("update t set v = 'newer' where id = 1");
+    forget_times(n1);
+    n1.reads("select pg_xact_commit_timestamp(xmin) is null from t where id = 1", "f");
+    mesh.reunite();
+    mesh.every_node_reads("select string_agg(id || v, ' ' order by id) from t", "1newer 10old");
+}
+
 /// n1 does not know when the rows were written, n2 and n3 do. What they write goes in there all the same, in either order.
 #[test]
 fn d9_rows_without_a_time_are_older_than_what_comes() {
     let mesh = three("10, 11, 12, 13, 20, 21, 22, 23").with_table("other (n int primary key)");
     let n1 = mesh.node("n1");
     n1.sql("insert into other values (1)");
+    many_transactions(n1);
     forget_times(n1);
     mesh.settle().isolate();
     let write = |base: u32| {

@@ -1,0 +1,178 @@
+//! Commit times of rows are kept until nothing older than the rows can come any more: a row of which nobody knows when it was
+//! written loses against any change.
+//!
+//! The server forgets times once vacuum has frozen all tables of all databases past them. So a slot keeps it from freezing past
+//! the oldest time that may be needed: in the catalogs, which is enough, and where it costs little (`pg::horizon`).
+//!
+//! ```text
+//! manager: enough transactions since the last time ─► sample ─► all others have it ─► times before the sample may go
+//! ```
+//!
+//! # Invariants
+//! 1. In a database with subscriptions, times of transactions that may be needed are kept, through restarts too.
+//! 2. For a node that does not say how far it is they are kept as long as removed keys are.
+
+use crate::error::Report;
+use crate::pg::attempt::attempt;
+use crate::pg::horizon::{self, FullXid};
+use crate::pg::shmem::{self, SharedTable, shareable};
+use crate::settings;
+use crate::worker::announcements::{self, Cause, Sample, Verdict};
+use crate::worker::registry;
+use pgrx::PgSqlErrorCode;
+use std::time::{Duration, Instant};
+
+/// So many transactions are let come together. What they leave dead in catalogs stays as long.
+const TRANSACTIONS: u64 = 20_000;
+/// Between two looks whether there are as many.
+const REST: Duration = Duration::from_secs(5);
+/// Between two looks whether the others are as far.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long times are kept for nodes that cannot say how far they are.
+const UNANNOUNCED: Duration = Duration::from_secs(300);
+
+shareable! {
+    /// From which transaction on times are kept for a database. 0 as the database: the place is free.
+    struct Kept {
+        database: u32,
+        unused: u32,
+        from: u64,
+    }
+}
+
+const FREE: Kept = Kept { database: 0, unused: 0, from: 0 };
+
+static KEPT: SharedTable<Kept> = SharedTable::new(c"spock_kept_times", shmem::max_worker_processes, |_| {});
+
+/// Asks for the shared memory. Only while the server preloads libraries.
+pub fn reserve() {
+    KEPT.reserve();
+}
+
+/// The slot keeps what the databases need together.
+fn impose(kept: &[Kept]) {
+    let oldest = kept.iter().filter(|kept| kept.database != 0).map(|kept| kept.from).min();
+    horizon::keep_times(oldest.map(FullXid));
+}
+
+/// Databases that are not there any more need nothing.
+pub fn forget_dropped(databases: &[u32]) {
+    let gone = |kept: &Kept| kept.database != 0 && !databases.contains(&kept.database);
+    if !KEPT.read().iter().any(gone) {
+        return;
+    }
+    let mut all = KEPT.write();
+    all.iter_mut().filter(|kept| gone(kept)).for_each(|kept| *kept = FREE);
+    impose(&all);
+}
+
+/// Waiting for the other nodes to be as far as this one was.
+struct Wait {
+    before: FullXid,
+    since: Instant,
+    sample: Sample,
+}
+
+/// The manager's part.
+pub struct Upkeep {
+    database: u32,
+    wait: Option<Wait>,
+    next_at: Instant,
+}
+
+impl Upkeep {
+    /// For the manager of `database`.
+    pub fn new(database: u32) -> Self {
+        Self { database, wait: None, next_at: Instant::now() }
+    }
+
+    /// One look. Says when to look again; `None`: when a session wakes the manager.
+    pub fn tick(&mut self, has_subscriptions: bool) -> Option<Duration> {
+        if !has_subscriptions {
+            self.wait = None;
+            self.set(None);
+            return None;
+        }
+        let now = Instant::now();
+        if now < self.next_at {
+            return Some(self.next_at - now);
+        }
+        let from = self.kept_from()?;
+        match attempt(|| self.step(from)) {
+            Ok(Ok(())) => {}
+            Ok(Err(report)) => crate::worker::complain(&report),
+            Err(caught) if caught.report.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {}
+            Err(caught) => crate::worker::complain(&caught.report),
+        }
+        let pause = if self.wait.is_some() { LOOK_INTERVAL } else { REST };
+        self.next_at = now + pause;
+        Some(pause)
+    }
+
+    fn step(&mut self, from: FullXid) -> Result<(), Report> {
+        let over = match &mut self.wait {
+            Some(wait) => is_over(wait)?.then_some(wait.before),
+            None => {
+                if horizon::next_xid().0.saturating_sub(from.0) >= TRANSACTIONS {
+                    let before = horizon::oldest_running();
+                    announcements::set_holding(true);
+                    self.wait = Some(Wait { before, since: Instant::now(), sample: announcements::sample()? });
+                }
+                None
+            }
+        };
+        if over.is_some() {
+            self.wait = None;
+            self.set(over);
+        }
+        Ok(())
+    }
+
+    /// From where on times are kept. What the slot brought from before a restart goes on. `None`: there is no place.
+    fn kept_from(&self) -> Option<FullXid> {
+        if let Some(kept) = KEPT.read().iter().find(|kept| kept.database == self.database) {
+            // The slot may have been made meanwhile.
+            if horizon::times_kept_from().is_none() {
+                impose(&KEPT.read());
+            }
+            return Some(FullXid(kept.from));
+        }
+        let from = horizon::times_kept_from().unwrap_or_else(horizon::oldest_running);
+        self.set(Some(from)).then_some(from)
+    }
+
+    fn set(&self, from: Option<FullXid>) -> bool {
+        let mut all = KEPT.write();
+        let known = all.iter().position(|kept| kept.database == self.database);
+        let place = match (known, from) {
+            (None, None) => return true,
+            (Some(place), _) => Some(place),
+            (None, Some(_)) => all.iter().position(|kept| kept.database == 0),
+        };
+        let Some(place) = place else { return false };
+        all[place] = from.map_or(FREE, |from| Kept { database: self.database, unused: 0, from: from.0 });
+        impose(&all);
+        drop(all);
+        // It writes to disk what is kept, or makes the slot.
+        registry::wake_supervisor();
+        true
+    }
+}
+
+/// Whether nobody can send anything older, or has had all the time that is given.
+fn is_over(wait: &mut Wait) -> Result<bool, Report> {
+    let retention = Duration::from_secs(u64::from(settings::tombstone_retention_s()));
+    // Who keeps tombstones may have cleared it.
+    announcements::set_holding(true);
+    let limit = match announcements::verdict(&wait.sample)? {
+        Verdict::Stable => return Ok(true),
+        Verdict::Unknown(_, Cause::NotSampled) => {
+            // Its stream had just begun then. A later sample covers the earlier one.
+            wait.sample = announcements::sample()?;
+            retention
+        }
+        Verdict::WaitsFor(_) | Verdict::Unknown(_, Cause::NotRead | Cause::NoPosition) => retention,
+        Verdict::Unknown(..) => retention.min(UNANNOUNCED),
+    };
+    Ok(wait.since.elapsed() >= limit)
+}
