@@ -133,7 +133,7 @@ fn d18_a_sum_that_passes_the_limit_on_its_way_is_the_same_everywhere() {
     mesh.reunite();
     mesh.every_node_reads("select * from t order by id", "1|32767|99.9\n2|-32768|-99.9\n3|-32766|-99.7");
     mesh.node("n1").comes_to_log("passes the limit of its type");
-    let overflows = "select count(*) > 0, bool_and(relname = 'public.t') from spock.resolutions
+    let overflows = "select count(*) > 0, bool_and(relname = '\"public\".\"t\"') from spock.resolutions
         where conflict_type = 'counter_overflow' and remote_tuple is not null";
     mesh.node("n1").reads(overflows, "t|t");
 }
