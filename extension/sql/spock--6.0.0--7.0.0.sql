@@ -16,6 +16,20 @@ CREATE TABLE spock.tombstone (
 
 CREATE INDEX tombstone_relation_idx ON spock.tombstone (relation, key_hash);
 
+-- What is left of columns that count of removed rows: what was added after a row was removed here, by changes older than that
+-- (removed_by: the transaction that removed the row, 0: there was none), and that an UPDATE has brought a row back (no values).
+CREATE TABLE spock.counter_rest (
+    relation oid NOT NULL,
+    key_hash bigint NOT NULL,
+    removed_by bigint NOT NULL,
+    first boolean NOT NULL,
+    row_columns smallint[],
+    row_values text[],
+    written_by xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id()
+);
+
+CREATE INDEX counter_rest_relation_idx ON spock.counter_rest (relation, key_hash);
+
 -- Versions of rows that a part of a transaction wrote, where the server cannot keep them (origin 0: this node).
 CREATE TABLE spock.row_version (
     written_by xid8 PRIMARY KEY,

@@ -16,8 +16,9 @@ pub enum Counting {
     /// It has none.
     #[default]
     No,
-    /// It has, and only their values are kept: the sum of all that was added since the key was removed, an INSERT adding its
-    /// value. Equal on all nodes as long as a removal does not meet concurrent additions of several nodes.
+    /// It has, and only their values are kept: the sum of all that was added, an INSERT adding its value. A DELETE that wins hides
+    /// the sum, one that loses leaves it alone, and the first INSERT afterwards begins anew. Equal on all nodes as long as that
+    /// INSERT does not meet an UPDATE of the removed row which is later than the DELETE.
     Unlogged,
     /// It has, and changes are kept in a [`super::delta::History`] until they are stable. Equal on all nodes in every case.
     Logged,
@@ -33,6 +34,9 @@ pub struct Known {
     pub tombstone: Option<Version>,
     /// Version of the newest TRUNCATE of the table that is remembered.
     pub truncated: Option<Version>,
+    /// Version of the newest UPDATE that brought the row back over a DELETE, as far as that is remembered
+    /// ([`Counting::Unlogged`] only).
+    pub revived: Option<Version>,
     /// Of the table.
     pub counting: Counting,
 }
@@ -41,6 +45,17 @@ impl Known {
     /// The newest removal: changes before it have no effect. Also the floor of [`super::delta::History::value`].
     pub fn removed(&self) -> Option<Version> {
         self.tombstone.max(self.truncated)
+    }
+
+    /// The newest removal after which a row's counters began anew. A DELETE that lost to an UPDATE is none.
+    fn ended(&self) -> Option<Version> {
+        let lost = self.counting == Counting::Unlogged && self.tombstone < self.revived;
+        if lost { self.truncated } else { self.removed() }
+    }
+
+    /// Whether the newest removal is a DELETE, so that what was counted before it is still known.
+    fn hides(&self) -> bool {
+        self.counting == Counting::Unlogged && self.tombstone > self.truncated
     }
 
     /// The newest version of anything.
@@ -107,6 +122,9 @@ pub enum Counters {
     Keep,
     /// What the key's history says, once the change is in it.
     Fold,
+    /// What the key had when it was removed, plus what was kept of it since ([`Decision::rest`]), plus new - old of the change. The
+    /// change brings the row back: it is the newest of [`Known::revived`].
+    Restore,
 }
 
 /// What is told to people.
@@ -123,13 +141,16 @@ pub struct Decision {
     pub remember: bool,
     /// Whether an INSERT or UPDATE goes into the key's history ([`Counting::Logged`] only), before anything is folded.
     pub log: bool,
+    /// Whether what an INSERT or UPDATE adds is kept beside the tombstone, until the row comes back, begins anew, or the tombstone
+    /// goes ([`Counting::Unlogged`] only).
+    pub rest: bool,
     /// The conflict, if it is one.
     pub report: Option<Report>,
 }
 
 impl Decision {
     const NOTHING: Self =
-        Self { write: Write::Keep, counters: Counters::Keep, remember: false, log: false, report: None };
+        Self { write: Write::Keep, counters: Counters::Keep, remember: false, log: false, rest: false, report: None };
 }
 
 /// What `change`, written at `version`, does to a key of which `known` is known.
@@ -145,17 +166,18 @@ fn write(known: &Known, change: Change, version: &Version, wins: bool) -> Decisi
     let insert = change == Change::Insert;
     let logged = known.counting == Counting::Logged;
     let late = if insert { ConflictType::InsertExists } else { ConflictType::UpdateMissing };
-    if known.removed().is_some_and(|removed| *version < removed) {
-        // Against a row: the row was written over the removal, and is newer still.
-        let report = match known.row {
-            Some(_) => report_row(known, change, version, false),
-            None => Some((late, Resolution::Skip)),
-        };
-        return Decision { report, ..Decision::NOTHING };
-    }
+    let before = |removed: Option<Version>| removed.is_some_and(|removed| *version < removed);
     let Some(_) = known.row else {
+        if before(known.removed()) {
+            let rest = known.hides() && !before(known.truncated);
+            return Decision { rest, report: Some((late, Resolution::Skip)), ..Decision::NOTHING };
+        }
         return absent(known, change);
     };
+    if before(known.ended()) {
+        // The row was written over the removal, and is newer still.
+        return Decision { report: report_row(known, change, version, false), ..Decision::NOTHING };
+    }
     let report = report_row(known, change, version, wins);
     let (write, counters) = match (wins, known.counting) {
         (true, Counting::No) => (Write::Update, Counters::Take),
@@ -165,7 +187,7 @@ fn write(known: &Known, change: Change, version: &Version, wins: bool) -> Decisi
         (false, Counting::Unlogged) => (Write::Count, Counters::Add),
         (false, Counting::Logged) => (Write::Count, Counters::Fold),
     };
-    Decision { write, counters, remember: false, log: logged, report }
+    Decision { write, counters, log: logged, report, ..Decision::NOTHING }
 }
 
 /// There is no row, and no newer removal.
@@ -173,6 +195,7 @@ fn absent(known: &Known, change: Change) -> Decision {
     let logged = known.counting == Counting::Logged;
     let counters = match known.counting {
         Counting::Logged => Counters::Fold,
+        Counting::Unlogged if change != Change::Insert && known.hides() => Counters::Restore,
         // The row was never here, so its INSERT comes from another node, and later.
         Counting::Unlogged if change != Change::Insert && known.removed().is_none() => Counters::Difference,
         Counting::No | Counting::Unlogged => Counters::Take,
@@ -205,15 +228,15 @@ fn remove(known: &Known, change: Change, version: &Version, wins: bool) -> Decis
             Decision { write: Write::Delete, remember, report, ..Decision::NOTHING }
         }
         Some(_) => {
-            // The row outlives the removal, but what was counted before it does not: not what is here, if there is a history, and
-            // in no case what comes later.
-            let (logged, counts) = (known.counting == Counting::Logged, known.counting != Counting::No);
+            // The row outlives the removal. With a history, what was counted before it does not: neither what is here nor what
+            // comes later. Without one, the removal has had no effect.
+            let logged = known.counting == Counting::Logged;
             let (write, counters) = match logged {
                 true => (Write::Count, Counters::Fold),
                 false => (Write::Keep, Counters::Keep),
             };
             let report = Some((ConflictType::DeleteExists, Resolution::Skip));
-            Decision { write, counters, remember: remember && counts, log: false, report }
+            Decision { write, counters, remember: remember && logged, report, ..Decision::NOTHING }
         }
     }
 }
@@ -246,7 +269,7 @@ pub fn decide_rekey(old: &Known, new: &Known, values: Values, version: &Version)
         there = decide(new, Change::Update(Values::Whole), version);
     }
     // Under the new key it is a first value, as that of an INSERT.
-    if there.counters == Counters::Difference {
+    if matches!(there.counters, Counters::Difference | Counters::Restore) {
         there.counters = Counters::Take;
     }
     // That there is no row under the new key yet is as it should be; that there is none under the old one is the news.

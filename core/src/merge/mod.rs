@@ -6,18 +6,19 @@
 //! visible rows      those keys' rows that no newer visible row displaces through a unique index
 //! ```
 //! Reading order: [`version`] (the order), [`conflict`] (names), [`decide`] (one change meets one key: **the** entry point for
-//! an apply worker), [`delta`] (columns that count), [`unique`] (secondary unique keys), [`stability`] (when a tombstone may
-//! go).
+//! an apply worker), [`delta`] and [`rest`] (columns that count), [`unique`] (secondary unique keys), [`stability`] (when a
+//! tombstone may go).
 //!
 //! # Invariants
 //! 1. Nothing here reads a clock, a setting or the node it runs on: equal sets of changes give equal tables in every order of
 //!    delivery that keeps the order of each origin. `core/tests` proves it by properties and by exhaustion.
 //! 2. What has to be remembered beside the rows is named: tombstones, the newest TRUNCATE, displaced rows, histories of
-//!    counters. Each goes when it is stable.
+//!    counters or their rests. Each goes when it is stable.
 
 pub mod conflict;
 pub mod decide;
 pub mod delta;
+pub mod rest;
 pub mod stability;
 pub mod unique;
 pub mod version;

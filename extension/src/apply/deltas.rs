@@ -15,6 +15,7 @@ use crate::pg::relation::{Column, ColumnNumber, Table};
 use crate::pg::tuple::{OwnedContext, Slot, Value};
 use pgrx::PgSqlErrorCode;
 use spock_core::wire::row::{Datum, Tuple};
+use std::cell::Cell;
 
 /// One column that counts.
 struct DeltaColumn {
@@ -31,7 +32,11 @@ struct DeltaColumn {
 
 /// All of them, in table order.
 #[derive(Default)]
-pub struct DeltaColumns(Vec<DeltaColumn>);
+pub struct DeltaColumns {
+    columns: Vec<DeltaColumn>,
+    /// A sum has passed the limit of its type.
+    passed: Cell<bool>,
+}
 
 impl DeltaColumns {
     /// Those of `table` that the provider sends. Inside a transaction.
@@ -43,32 +48,37 @@ impl DeltaColumns {
             let sum = Sum::of(column.type_oid, column.typmod, memory);
             Some(DeltaColumn { number: column.number, place, sum, change: None, adds: false })
         };
-        Ok(Self(counting.into_iter().filter_map(column).collect()))
+        Ok(Self { columns: counting.into_iter().filter_map(column).collect(), passed: Cell::new(false) })
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.columns.is_empty()
     }
 
     /// Whether `number` is one of them.
     pub fn contains(&self, number: ColumnNumber) -> bool {
-        self.0.iter().any(|column| column.number == number)
+        self.columns.iter().any(|column| column.number == number)
     }
 
     /// A change begins that adds nothing.
     pub fn forget(&mut self) {
-        self.0.iter_mut().for_each(|column| column.change = None);
+        self.columns.iter_mut().for_each(|column| column.change = None);
     }
 
     /// Whether the change that is being applied adds something.
     pub fn adds(&self) -> bool {
-        self.0.iter().any(|column| column.change.is_some() && column.adds)
+        self.columns.iter().any(|column| column.change.is_some() && column.adds)
+    }
+
+    /// Whether it sets first values: an INSERT, or an UPDATE under a new key.
+    pub fn is_first(&self) -> bool {
+        self.columns.iter().any(|column| matches!(column.change, Some((None, _))))
     }
 
     /// An INSERT, or an UPDATE under a new key, of the row in `new`: it adds its values, if there is a row already.
     pub fn read_first(&mut self, new: &Slot) {
-        for column in &mut self.0 {
+        for column in &mut self.columns {
             column.change = Some((None, new.get(column.number)));
             column.adds = true;
         }
@@ -82,7 +92,7 @@ impl DeltaColumns {
         remote: &RemoteRelation,
         (old, new): (Option<&Tuple<'_>>, &Tuple<'_>),
     ) -> Result<(), Report> {
-        for column in &mut self.0 {
+        for column in &mut self.columns {
             column.change = None;
             let name = &remote.subject.columns[column.place];
             if column.sum.is_none() {
@@ -105,22 +115,16 @@ impl DeltaColumns {
 
     /// Puts sums into `merged`, which has the values of `local` or of the change.
     pub fn add(&self, merged: &mut Slot, local: &Slot, remote: &RemoteRelation) -> Result<(), Report> {
-        for column in &self.0 {
+        for column in &self.columns {
             let Some((old, new)) = column.change else { continue };
-            let name = &remote.subject.columns[column.place];
-            let Some(sum) = &column.sum else { return Err(inexact(remote, name)) };
-            let (value, around) = sum.add(local.get(column.number), old, new).map_err(|_| no_number(remote, name))?;
-            if around {
-                raise::warn(format!("column \"{name}\" of {} passes the limit of its type", remote.subject.relation));
-            }
-            merged.set(column.number, value);
+            merged.set(column.number, self.sum_of(column, local.get(column.number), (old, new), remote)?);
         }
         Ok(())
     }
 
     /// Puts into `new`, which is written where there is no row yet, what the change adds: what it was added to comes later.
     pub fn differences(&self, new: &mut Slot, remote: &RemoteRelation) -> Result<(), Report> {
-        for column in &self.0 {
+        for column in &self.columns {
             let Some((Some(old), value)) = column.change else { continue };
             let name = &remote.subject.columns[column.place];
             let Some(sum) = &column.sum else { return Err(inexact(remote, name)) };
@@ -129,6 +133,53 @@ impl DeltaColumns {
             new.set(column.number, difference);
         }
         Ok(())
+    }
+}
+
+impl DeltaColumns {
+    /// Adds what the change adds to the row in `slot`.
+    pub fn add_onto(&self, slot: &mut Slot, remote: &RemoteRelation) -> Result<(), Report> {
+        for column in &self.columns {
+            let Some((old, new)) = column.change else { continue };
+            let value = self.sum_of(column, slot.get(column.number), (old, new), remote)?;
+            slot.set(column.number, value);
+        }
+        Ok(())
+    }
+
+    /// Adds the amounts in `part` to the row in `slot`.
+    pub fn add_part(&self, slot: &mut Slot, part: &Slot, remote: &RemoteRelation) -> Result<(), Report> {
+        for column in &self.columns {
+            let amount = part.get(column.number);
+            // The column did not count when the amount was kept, or did not exist.
+            if !amount.is_null() {
+                let value = self.sum_of(column, slot.get(column.number), (None, amount), remote)?;
+                slot.set(column.number, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a sum has passed the limit of its type since this was asked.
+    pub fn take_passed(&self) -> bool {
+        !self.is_empty() && self.passed.take()
+    }
+
+    fn sum_of(
+        &self,
+        column: &DeltaColumn,
+        local: Value,
+        (old, new): (Option<Value>, Value),
+        remote: &RemoteRelation,
+    ) -> Result<Value, Report> {
+        let name = &remote.subject.columns[column.place];
+        let Some(sum) = &column.sum else { return Err(inexact(remote, name)) };
+        let (value, around) = sum.add(local, old, new).map_err(|_| no_number(remote, name))?;
+        if around {
+            self.passed.set(true);
+            raise::warn(format!("column \"{name}\" of {} passes the limit of its type", remote.subject.relation));
+        }
+        Ok(value)
     }
 }
 

@@ -12,8 +12,20 @@ use crate::error::Report;
 use crate::pg::dead_rows::Ends;
 use crate::pg::deletes::{self, Removed};
 use crate::pg::heap::Target;
+use crate::pg::horizon::full_id;
+use crate::pg::relation::ColumnNumber;
+use crate::pg::row_image::RowImage;
 use crate::worker::tombstones::{self, Marked};
 use spock_core::merge::Version;
+
+/// The newest removals of a key that are remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Newest {
+    /// DELETE.
+    pub tombstone: Option<Version>,
+    /// TRUNCATE of the table.
+    pub truncated: Option<Version>,
+}
 
 /// One worker's view.
 #[derive(Default)]
@@ -44,19 +56,66 @@ impl Removals {
         versions: &mut Versions,
         ends: Ends,
     ) -> Result<Option<Version>, Report> {
+        let Newest { tombstone, truncated } = self.newest_of_each(target, versions, ends)?;
+        Ok(tombstone.max(truncated))
+    }
+
+    /// The same, by what removed it.
+    pub fn newest_of_each(
+        &mut self,
+        target: &mut Target,
+        versions: &mut Versions,
+        ends: Ends,
+    ) -> Result<Newest, Report> {
         let table = target.table().id().get();
         let marked = self.marked(table);
         if !marked.removed {
-            return Ok(None);
+            return Ok(Newest::default());
         }
         let mut removers = target.removers(ends);
+        let mut truncated = None;
         if marked.written || self.displaced.has_displaced(table) {
             let (displaced, removed): (Vec<_>, Vec<_>) =
                 catalog::removers(table, target.key_hash())?.into_iter().partition(|remover| remover.displaced);
             removers.retain(|xid| !displaced.iter().any(|remover| remover.xid == *xid));
-            removers.extend(removed.into_iter().map(|remover| remover.xid));
+            for remover in removed {
+                match remover.truncated {
+                    true => truncated = truncated.max(Some(versions.of_writer(remover.xid))),
+                    false => removers.push(remover.xid),
+                }
+            }
         }
-        Ok(removers.into_iter().map(|xid| versions.of_writer(xid)).max())
+        Ok(Newest { tombstone: removers.into_iter().map(|xid| versions.of_writer(xid)).max(), truncated })
+    }
+
+    /// The removed row with the key of `target.remote` that counters go on from: who removed it, and its values in `wanted`
+    /// columns. What was let go, or displaced, is none. Clears `target.local`.
+    pub fn removed_row(
+        &mut self,
+        target: &mut Target,
+        versions: &mut Versions,
+        wanted: impl Fn(ColumnNumber) -> bool,
+    ) -> Result<Option<(u32, RowImage)>, Report> {
+        let table = target.table().id().get();
+        let marked = self.marked(table);
+        let Some(held) = tombstones::held_from().filter(|_| marked.removed) else { return Ok(None) };
+        let mut displaced = Vec::new();
+        if marked.written || self.displaced.has_displaced(table) {
+            displaced = catalog::removers(table, target.key_hash())?;
+            displaced.retain(|remover| remover.displaced);
+        }
+        let counts = |xid| full_id(xid) >= held && !displaced.iter().any(|remover| remover.xid == xid);
+        Ok(target.removed_row(wanted, |xid| counts(xid).then(|| versions.of_writer(xid))))
+    }
+
+    /// Something is kept of a key of `table`: it goes when the tombstones do.
+    pub fn kept(&self, table: u32) {
+        deletes::note(Removed { table, truncated: false, remembered: true });
+    }
+
+    /// Whether something is kept of keys of `table` beside dead rows.
+    pub fn is_written(&mut self, table: u32) -> bool {
+        self.marked(table).written
     }
 
     fn marked(&mut self, table: u32) -> Marked {

@@ -10,7 +10,7 @@
 
 use super::displace::{self, Met, Way};
 use super::relmap::{MappedColumn, Mapping, RemoteRelation};
-use super::removals::Removals;
+use super::removals::{Newest, Removals};
 use super::version::{LocalVersion, Versions};
 use crate::conflict::Conflict;
 use crate::counters::Counts;
@@ -22,11 +22,12 @@ use crate::pg::search::Found;
 use crate::pg::tuple::{Slot, Value, ValueError};
 use crate::settings;
 use pgrx::PgSqlErrorCode;
-use spock_core::merge::{Change, ConflictType, Known, Resolution, Values, Write, decide};
+use spock_core::merge::{Change, ConflictType, Counting, Known, Resolution, Values, Write, decide};
 use spock_core::wire::row::{Datum, Tuple};
 
 mod delta;
 mod out_of_sight;
+mod overflow;
 mod rekey;
 
 /// How often an insert that a unique index objected to is tried again without an error, when the row that objected is
@@ -57,12 +58,25 @@ impl Row<'_> {
         self.mapping.deltas.read_first(&self.target.remote);
         // Triggers must not see the insert of a row that exists.
         let probe = self.target.inserts_fire_before();
-        self.store(versions, ConflictType::InsertExists, probe)
+        let done = self.store(versions, ConflictType::InsertExists, probe)?;
+        self.overflowed(versions)?;
+        Ok(done)
     }
 
     /// Applies an UPDATE. `old` has the identity of the row if it changed, or all of it under REPLICA IDENTITY FULL.
     /// `superseded`: a newer state of the key is on its way, so what is missing may be left as it is, or with it the row.
     pub fn update(
+        &mut self,
+        versions: &mut Versions,
+        values: (Option<&Tuple<'_>>, &Tuple<'_>),
+        superseded: bool,
+    ) -> Result<Option<Conflict>, Report> {
+        let done = self.update_row(versions, values, superseded)?;
+        self.overflowed(versions)?;
+        Ok(done)
+    }
+
+    fn update_row(
         &mut self,
         versions: &mut Versions,
         (old, new): (Option<&Tuple<'_>>, &Tuple<'_>),
@@ -122,7 +136,6 @@ impl Row<'_> {
             }
             let local = self.local_version(versions)?;
             if !versions.remote_wins(local) {
-                self.outlived()?;
                 return Ok(Some(Conflict {
                     kind: ConflictType::DeleteExists,
                     outcome: Resolution::Skip,
@@ -154,9 +167,12 @@ impl Row<'_> {
     /// What is known of the key in `remote`, which has no row here.
     fn known(&mut self, versions: &mut Versions) -> Result<Known, Report> {
         // Without a key there is nothing that could have been removed: rows are told apart by all they hold.
-        let tombstone =
-            if self.mapping.key.is_some() { self.removals.newest(self.target, versions, Ends::Any)? } else { None };
-        Ok(Known { tombstone, ..Known::default() })
+        let counting = if self.mapping.deltas.is_empty() { Counting::No } else { Counting::Unlogged };
+        let Newest { tombstone, truncated } = match self.mapping.key {
+            Some(_) => self.removals.newest_of_each(self.target, versions, Ends::Any)?,
+            None => Newest::default(),
+        };
+        Ok(Known { tombstone, truncated, counting, ..Known::default() })
     }
 
     /// Looks for the row with the identity in `key`, for who only wants to see it.
@@ -258,6 +274,9 @@ impl Row<'_> {
     fn lost(&mut self, versions: &mut Versions, change: Change) -> Result<Option<Conflict>, Report> {
         let known = self.known(versions)?;
         let decision = decide(&known, change, &versions.remote());
+        if decision.rest {
+            self.keep_rest(versions)?;
+        }
         let report = decision.report.filter(|_| decision.write == Write::Keep);
         Ok(report.map(|(kind, outcome)| Conflict::without_local(kind, outcome)))
     }

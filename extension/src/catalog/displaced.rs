@@ -121,6 +121,15 @@ pub fn own_table() -> Result<u32, Report> {
     found.ok_or_else(|| Report::new(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, "spock.displaced_row is not there"))
 }
 
+/// The displaced row has these values from now on; its version stays.
+pub fn set_image(id: i64, image: RowImage) -> Result<(), Report> {
+    execute(
+        "UPDATE spock.displaced_row SET row_columns = $2, row_values = $3 WHERE displaced_id = $1",
+        &[id.into(), image.columns.into(), image.values.into()],
+    )
+    .map(drop)
+}
+
 /// It is displaced no more. False: it was not, somebody else was faster.
 pub fn delete(id: i64) -> Result<bool, Report> {
     Ok(execute("DELETE FROM spock.displaced_row WHERE displaced_id = $1", &[id.into()])? == 1)

@@ -16,6 +16,7 @@ pub mod queue;
 pub mod relations;
 pub mod repset;
 pub mod resolutions;
+pub mod rests;
 pub mod sequence;
 pub mod slots;
 pub mod sync;

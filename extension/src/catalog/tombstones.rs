@@ -30,13 +30,19 @@ pub struct Remover {
     pub xid: u32,
     /// It displaced the key's row: there is a dead row that is no tombstone. Otherwise it removed the key.
     pub displaced: bool,
+    /// It emptied the table.
+    pub truncated: bool,
 }
 
 /// The transactions that removed the key with that hash, or emptied the table, and those that displaced a row of the key.
 pub fn removers(table: u32, hash: Option<i64>) -> Result<Vec<Remover>, Report> {
-    let sql = "SELECT (removed_by::text::numeric % 4294967296)::int8, displaced FROM spock.tombstone
+    let sql = "SELECT (removed_by::text::numeric % 4294967296)::int8, displaced,
+            key_hash IS NULL AND NOT displaced
+        FROM spock.tombstone
         WHERE relation = $1::int8::oid AND (key_hash IS NULL OR key_hash = $2)";
-    select(sql, &[i64::from(table).into(), hash.into()], |row| Ok(Remover { xid: row.oid(1)?, displaced: row.get(2)? }))
+    select(sql, &[i64::from(table).into(), hash.into()], |row| {
+        Ok(Remover { xid: row.oid(1)?, displaced: row.get(2)?, truncated: row.get(3)? })
+    })
 }
 
 /// All that is written down for the table: the hash of the key, `None`: of all, and what was done.

@@ -6,7 +6,8 @@
 
 use super::compat::executor as compat;
 use super::heap::Target;
-use super::relation::Table;
+use super::relation::{ColumnNumber, Table};
+use super::row_image::RowImage;
 use super::tuple::Slot;
 use super::unguarded::guarded;
 use pgrx::pg_sys;
@@ -25,12 +26,39 @@ impl Target {
     /// has left the rows. Clears `local`. Empty without a key index.
     pub fn removers(&mut self, ends: Ends) -> Vec<u32> {
         let mut removers = Vec::new();
+        self.each_removed(ends, |_, _, xid| {
+            if removers.last() != Some(&xid) {
+                removers.push(xid);
+            }
+        });
+        removers
+    }
+
+    /// The newest removed row with the key of `remote`, as [`Target::removers`] finds them: who removed it, and its values in
+    /// `wanted` columns. `rank` says how new a removal is; `None`: it is none. Clears `local`.
+    pub fn removed_row<R: Ord>(
+        &mut self,
+        wanted: impl Fn(ColumnNumber) -> bool,
+        mut rank: impl FnMut(u32) -> Option<R>,
+    ) -> Option<(u32, RowImage)> {
+        let mut newest: Option<(R, u32, RowImage)> = None;
+        self.each_removed(Ends::Any, |slot, table, xid| {
+            // The states of a row come in their order, and one transaction may have ended several.
+            let Some(rank) = rank(xid).filter(|rank| newest.as_ref().is_none_or(|(newest, ..)| rank >= newest)) else {
+                return;
+            };
+            newest = Some((rank, xid, RowImage::of_columns(slot, table, &wanted)));
+        });
+        newest.map(|(_, xid, image)| (xid, image))
+    }
+
+    fn each_removed(&mut self, ends: Ends, mut look: impl FnMut(&Slot, &Table, u32)) {
         if self.key_scan().is_none() {
-            return removers;
+            return;
         }
-        let Some(key) = self.key.as_mut() else { return removers };
+        let Some(key) = self.key.as_mut() else { return };
         if !key.aim(&self.remote) {
-            return removers;
+            return;
         }
         let count = i32::try_from(key.keys.len()).unwrap_or(0);
         // SAFETY: a scan of its own, closed here. The snapshot that sees everything is static; with it, the rows of a chain
@@ -43,16 +71,13 @@ impl Target {
             let forward = pg_sys::ScanDirection::ForwardScanDirection;
             while pg_sys::index_getnext_slot(scan, forward, self.local.raw()) {
                 pgrx::check_for_interrupts!();
-                if let Some(xid) = remover(&self.local, ends)
-                    && removers.last() != Some(&xid)
-                {
-                    removers.push(xid);
+                if let Some(xid) = remover(&self.local, ends) {
+                    look(&self.local, &self.table, xid);
                 }
             }
             self.local.clear();
             pg_sys::index_endscan(scan);
         }
-        removers
     }
 }
 

@@ -96,8 +96,13 @@ impl FromDatum for Texts {
 impl RowImage {
     /// Of the row of `table` in `slot`. Runs output functions; what they leave behind is in the current context.
     pub fn of(slot: &Slot, table: &Table) -> Self {
+        Self::of_columns(slot, table, |_| true)
+    }
+
+    /// The same of those columns that are `wanted`.
+    pub fn of_columns(slot: &Slot, table: &Table, wanted: impl Fn(ColumnNumber) -> bool) -> Self {
         let mut image = Self::default();
-        for column in table.columns().iter().filter(|column| !column.generated) {
+        for column in table.columns().iter().filter(|column| !column.generated && wanted(column.number)) {
             let value = slot.get(column.number);
             let text = (!value.null).then(|| {
                 let (mut function, mut varlena) = (pg_sys::InvalidOid, false);

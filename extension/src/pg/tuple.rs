@@ -51,6 +51,11 @@ pub struct Value {
 }
 
 impl Value {
+    /// Whether it is NULL.
+    pub fn is_null(&self) -> bool {
+        self.null
+    }
+
     /// NULL.
     pub const NULL: Self = Self { datum: pg_sys::Datum::null(), null: true };
 }

@@ -17,6 +17,7 @@
 //!    for changes before removals are remembered ([`wait_for_slot`]): what is removed before that is older than what comes.
 
 use crate::catalog::displaced as catalog_of_displaced;
+use crate::catalog::rests;
 use crate::catalog::tombstones as catalog;
 use crate::error::{OrRaise, Report};
 use crate::pg::attempt::attempt;
@@ -122,6 +123,15 @@ pub fn marked(table: u32) -> Marked {
     let marks = MARKS.read();
     let mark = marks.iter().find(|mark| mark.database == database && mark.table == table);
     mark.map_or(Marked::default(), |mark| Marked { removed: true, written: mark.written != 0 })
+}
+
+/// From which transaction on dead rows of this database are kept. `None`: none are.
+pub fn held_from() -> Option<FullXid> {
+    let database = process::own_database();
+    match HOLDS.read().iter().find(|hold| hold.database == database) {
+        Some(hold) => (hold.from != 0).then_some(FullXid(hold.from)),
+        None => horizon::held_from(),
+    }
 }
 
 /// Whether nodes beside this one and one provider may send changes to this database.
@@ -348,6 +358,7 @@ impl Upkeep {
         // Before the marks go: a row without a mark would not be found, one with a mark too many is no harm.
         let txn = Txn::begin();
         catalog::delete_older_than(point.next)?;
+        rests::delete_older_than(point.next)?;
         txn.commit();
         let mut holds = HOLDS.write();
         let Some(hold) = holds.iter_mut().find(|hold| hold.database == self.database) else { return Ok(()) };

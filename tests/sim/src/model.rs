@@ -61,6 +61,8 @@ pub struct Scope {
     pub kinds: Vec<Kind>,
     /// Whether all nodes begin with row 0.
     pub first_row: Option<Row>,
+    /// A removed key is inserted again only by a node that has let its removal go.
+    pub patient: bool,
     /// The rule.
     pub rule: Rule,
 }
@@ -222,6 +224,10 @@ impl Checker<'_> {
             let fresh = used.max().map_or(0, |key| key + 1);
             for key in (0..self.scope.rows).filter(|key| *key <= fresh) {
                 let number = (node * 10 + world.logs[node].len() + 1) as u16;
+                let remembered = world.nodes[node].table.tombstones.contains_key(&key);
+                if self.scope.patient && matches!(kind, Kind::Insert { .. }) && remembered {
+                    continue;
+                }
                 let Some(op) = statement(&world.nodes[node], *kind, key, number, self.scope.rows) else { continue };
                 for time in (world.nodes[node].clock + 1)..=self.scope.statements as i64 {
                     let mut next = world.clone();

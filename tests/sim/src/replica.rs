@@ -6,7 +6,8 @@
 //! 2. A local statement is a transaction like any other: it goes through the same code, on the node that made it first.
 
 use crate::rule::Rule;
-use spock_core::merge::delta::{Effect, Entry, History};
+use spock_core::merge::delta::{Amount, Effect, Entry, History};
+use spock_core::merge::rest::{Kept, Rest};
 use spock_core::merge::stability::{Applied, Mark, Stability};
 use spock_core::merge::unique::{self, Rows};
 use spock_core::merge::{Change, Counters, Counting, Decision, Known, Report, Values, Version, Write, decide_rekey};
@@ -102,6 +103,10 @@ pub struct Table {
     pub truncated: Option<Mark>,
     /// Changes of the counter that are remembered.
     pub histories: BTreeMap<Key, History<i16>>,
+    /// What is left of counters of removed rows, where there are no histories.
+    pub rests: BTreeMap<Key, Rest<i16>>,
+    /// The newest UPDATE that brought a row back, where there are no histories.
+    pub revived: BTreeMap<Key, Version>,
 }
 
 impl Rows for Table {
@@ -150,6 +155,7 @@ impl Table {
             row: self.version(&key),
             tombstone: self.tombstones.get(&key).map(|mark| mark.version),
             truncated: self.truncated.map(|mark| mark.version),
+            revived: self.revived.get(&key).copied(),
             counting,
         }
     }
@@ -270,6 +276,8 @@ impl Replica {
             table.tombstones.iter().filter(|(_, mark)| is_stable(mark)).map(|(key, mark)| (*key, *mark)).collect();
         for (key, mark) in gone {
             table.tombstones.remove(&key);
+            table.rests.remove(&key);
+            table.revived.remove(&key);
             self.stability.released(&mark);
         }
         if let Some(mark) = table.truncated.filter(|mark| is_stable(mark)) {
@@ -309,6 +317,7 @@ impl Replica {
         if decision.remember {
             self.table.tombstones.insert(key, arriving.mark);
         }
+        self.keep_rest(key, before, arriving, &decision);
         match decision.write {
             Write::Insert | Write::Update => {
                 let mut row = arriving.row;
@@ -319,6 +328,7 @@ impl Replica {
                 row.counter = self.counted(key, before, arriving, decision);
                 let visible = before.is_some_and(|held| held.visible);
                 self.table.rows.insert(key, Held { mark: arriving.mark, frozen: false, row, visible });
+                self.table.rests.remove(&key);
             }
             Write::Count => {
                 let counter = self.counted(key, before, arriving, decision);
@@ -339,8 +349,30 @@ impl Replica {
         }
     }
 
+    /// What is kept of the counter of a removed row. A row that is here has none.
+    fn keep_rest(&mut self, key: Key, before: Option<Held>, arriving: &Arriving, decision: &Decision) {
+        let version = arriving.mark.version;
+        match decision.write {
+            Write::Delete if decision.remember => {
+                let left = before.map(|held| (version, held.row.counter));
+                self.table.rests.insert(key, Rest { left, kept: Vec::new() });
+            }
+            Write::Delete => {
+                self.table.rests.remove(&key);
+            }
+            Write::Insert if decision.counters == Counters::Restore => {
+                self.table.revived.insert(key, version);
+            }
+            Write::Keep if decision.rest => {
+                let first = arriving.change == Change::Insert || arriving.rekeyed;
+                let amount = 0.plus_difference_around(&arriving.old_counter, &arriving.row.counter).0;
+                self.table.rests.entry(key).or_default().kept.push(Kept { version, first, amount });
+            }
+            _ => {}
+        }
+    }
+
     fn counted(&self, key: Key, before: Option<Held>, arriving: &Arriving, decision: Decision) -> i16 {
-        use spock_core::merge::delta::Amount;
         let local = before.map(|held| held.row.counter);
         let known = self.table.known(key, Counting::Logged);
         match decision.counters {
@@ -350,6 +382,11 @@ impl Replica {
                 local.plus_difference_around(&arriving.old_counter, &arriving.row.counter).0
             }),
             Counters::Difference => 0.plus_difference_around(&arriving.old_counter, &arriving.row.counter).0,
+            Counters::Restore => {
+                let rest = self.table.rests.get(&key).cloned().unwrap_or_default();
+                let sum = rest.parts().fold(0, |sum: i16, part| sum.plus_difference_around(&0, part).0);
+                sum.plus_difference_around(&arriving.old_counter, &arriving.row.counter).0
+            }
             Counters::Fold => {
                 let folded = self.table.histories.get(&key).and_then(|history| history.value(known.removed()));
                 folded.or(local).unwrap_or(arriving.row.counter)

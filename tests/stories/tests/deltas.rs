@@ -3,7 +3,7 @@
 //! Names that begin with `d` and a number are those of cases in the charter of convergence.
 
 use spock_mesh::prefix::ServerKind;
-use spock_mesh::story::server_under_test;
+use spock_mesh::story::{must, server_under_test};
 use spock_mesh::{Mesh, Node};
 
 const STATUS: &str = "select status from spock.sub_show_status('sub_n1_n2')";
@@ -118,7 +118,11 @@ fn d18_a_sum_that_passes_the_limit_on_its_way_is_the_same_everywhere() {
         &["a", "d"],
         "(1, 32766, 99.8), (2, 32766, 99.8), (3, -32768, -99.9)",
     );
-    mesh.node("n1").sql("update t set a = a + 1, d = d + 0.1");
+    let n1 = mesh.node("n1");
+    must(n1.set("spock.save_resolutions", "on"));
+    must(n1.reload());
+    n1.comes_to_read("show spock.save_resolutions", "on");
+    n1.sql("update t set a = a + 1, d = d + 0.1");
     mesh.node("n2").sql("update t set a = a + 1, d = d + 0.1");
     mesh.node("n3").sql("update t set a = a - 1, d = d - 0.1 where id = 1");
     // On n1 the sum passes the limit, and comes back; on n2 it does not.
@@ -129,6 +133,9 @@ fn d18_a_sum_that_passes_the_limit_on_its_way_is_the_same_everywhere() {
     mesh.reunite();
     mesh.every_node_reads("select * from t order by id", "1|32767|99.9\n2|-32768|-99.9\n3|-32766|-99.7");
     mesh.node("n1").comes_to_log("passes the limit of its type");
+    let overflows = "select count(*) > 0, bool_and(relname = '\"public\".\"t\"') from spock.resolutions
+        where conflict_type = 'counter_overflow' and remote_tuple is not null";
+    mesh.node("n1").reads(overflows, "t|t");
 }
 
 #[test]
@@ -166,12 +173,74 @@ fn d20_additions_and_a_concurrent_delete_end_equal() {
     n1.sql("delete from t");
     n2.sql("update t set n = n + 5 where id in (1, 3, 4)");
     n3.sql("update t set n = n + 7 where id = 3");
-    // What n3 added to 4 before it was deleted does not count, not even where the row was updated after the delete.
+    // A DELETE that loses has no effect: what n3 added to 4 before it counts as well.
     mesh.deliver("n1", "n2");
     mesh.deliver("n1", "n3");
     mesh.deliver("n3", "n1");
     mesh.reunite();
-    mesh.every_node_reads("select * from t order by id", "1|15\n3|22\n4|15");
+    mesh.every_node_reads("select * from t order by id", "1|15\n3|22\n4|115");
+}
+
+/// Sums of rows that an UPDATE brings back, whichever of its additions a node gets before the DELETE, after it, or after the row is
+/// back; and nothing is kept once all nodes have the DELETE.
+#[test]
+fn d20_a_row_that_comes_back_has_all_that_was_added_to_it() {
+    let mesh = apart(
+        "t (id int primary key, n int2 not null, d numeric(5,2) not null)",
+        &["n", "d"],
+        "(1, 10, 10), (2, 10, 10), (3, 10, 10), (4, 10, 10), (5, 32758, 10)",
+    );
+    let (n1, n2, n3) = (mesh.node("n1"), mesh.node("n2"), mesh.node("n3"));
+    let add = |node: &Node, n: i32, ids: &str| {
+        node.sql(&format!("update t set n = n + ({n})::int2, d = d + {n} / 10.0 where id in ({ids})"));
+    };
+    add(n1, 1, "1, 2, 3, 4");
+    add(n3, 2, "1, 2, 3, 4");
+    add(n2, 4, "1, 3, 5");
+    n1.sql("delete from t");
+    add(n3, 8, "2, 3, 5");
+    add(n2, 16, "1, 3");
+    // n1: of 2 and 3 the latest change, then older ones. n2: an addition, the DELETE, another. n3: DELETE first.
+    mesh.deliver("n3", "n1");
+    n1.reads("select id, n from t order by id", "2|21\n3|21\n5|32766");
+    mesh.deliver("n2", "n1");
+    mesh.deliver("n1", "n2");
+    mesh.deliver("n1", "n3");
+    mesh.deliver("n2", "n3");
+    mesh.reunite();
+    mesh.every_node_reads("select * from t order by id", "1|33|12.30\n2|21|11.10\n3|41|13.10\n5|-32766|11.20");
+    mesh.same_everywhere("t");
+    for node in mesh.nodes() {
+        node.comes_to_read(
+            "select kept_from is null, (select count(*) from spock.counter_rest) from spock.tombstone_status()",
+            "t|0",
+        );
+    }
+    // From here on a removed key begins anew.
+    n2.sql("insert into t values (4, 1, 1)");
+    mesh.settle();
+    add(n3, 1, "4");
+    mesh.settle();
+    mesh.every_node_reads("select n, d from t where id = 4", "2|1.10");
+}
+
+/// A row that another one keeps out of its table counts on.
+#[test]
+fn d12_additions_to_a_displaced_row_count() {
+    let mesh = apart("t (id int primary key, n int not null, u int unique)", &["n"], "(1, 10, 1), (2, 10, 2)");
+    let (n1, n2, n3) = (mesh.node("n1"), mesh.node("n2"), mesh.node("n3"));
+    n3.sql("update t set n = n + 5 where id = 1");
+    n1.sql("update t set u = 7, n = n + 1 where id = 1");
+    n2.sql("update t set u = 7, n = n + 1 where id = 2");
+    mesh.deliver("n2", "n1");
+    mesh.deliver("n3", "n1");
+    mesh.deliver("n1", "n2");
+    mesh.reunite();
+    mesh.every_node_reads("select * from t", "2|11|7");
+    n2.sql("update t set u = 8 where id = 2");
+    for node in mesh.nodes() {
+        node.comes_to_read("select * from t order by id", "1|16|7\n2|11|8");
+    }
 }
 
 /// A row that was counted by itself is handed on as what it adds.

@@ -110,7 +110,7 @@ fn removals_of_plain_rows() {
 }
 
 fn counted(counting: Counting, row: Option<i64>, tombstone: Option<i64>) -> Known {
-    Known { row: row.map(at), tombstone: tombstone.map(at), truncated: None, counting }
+    Known { row: row.map(at), tombstone: tombstone.map(at), counting, ..Known::default() }
 }
 
 #[test]
@@ -124,20 +124,28 @@ fn counters_without_a_history() {
         ("INSERT of a new row sets", known(None, None), Change::Insert, Write::Insert, Counters::Take),
         ("UPDATE before INSERT", known(None, None), WHOLE, Write::Insert, Counters::Difference),
         ("UPDATE before DELETE", known(None, Some(6)), WHOLE, Write::Keep, Counters::Keep),
-        ("UPDATE after DELETE sets", known(None, Some(4)), WHOLE, Write::Insert, Counters::Take),
+        ("UPDATE after DELETE restores", known(None, Some(4)), WHOLE, Write::Insert, Counters::Restore),
+        ("INSERT after DELETE begins anew", known(None, Some(4)), Change::Insert, Write::Insert, Counters::Take),
+        ("UPDATE before DELETE, onto a new row", known(Some(7), Some(6)), WHOLE, Write::Keep, Counters::Keep),
     ];
     for (name, known, change, write, counters) in cases {
         let got = decide(&known, change, &at(5));
         assert_eq!((got.write, got.counters, got.log, got.remember), (write, counters, false, false), "{name}");
     }
     let late = decide(&known(Some(6), None), Change::Delete, &at(5));
-    assert_eq!((late.write, late.remember), (Write::Keep, true), "what is older than a DELETE counts no more");
-    let before = decide(&known(Some(7), Some(6)), WHOLE, &at(5));
-    assert_eq!(
-        (before.write, before.counters),
-        (Write::Keep, Counters::Keep),
-        "not even onto a row that outlives the DELETE"
-    );
+    assert_eq!((late.write, late.remember), (Write::Keep, false), "a DELETE that loses has no effect");
+    for change in [WHOLE, Change::Insert] {
+        let kept = decide(&known(None, Some(6)), change, &at(5));
+        assert_eq!((kept.write, kept.rest), (Write::Keep, true), "what it adds counts if the row comes back");
+        let back = Known { revived: Some(at(7)), ..known(Some(8), Some(6)) };
+        let added = decide(&back, change, &at(5));
+        assert_eq!((added.write, added.counters, added.rest), (Write::Count, Counters::Add, false), "it has come back");
+        let emptied = Known { truncated: Some(at(6)), ..back };
+        assert_eq!(decide(&emptied, change, &at(5)).write, Write::Keep, "of what TRUNCATE took nothing is known");
+        let emptied = Known { truncated: Some(at(7)), ..known(None, Some(6)) };
+        assert!(!decide(&emptied, change, &at(5)).rest, "nor is anything kept");
+    }
+    assert!(!decide(&counted(Counting::No, None, Some(6)), WHOLE, &at(5)).rest, "columns that do not count");
     let (_, there) = decide_rekey(&known(Some(4), None), &known(Some(4), None), Values::Whole, &at(5));
     assert_eq!(
         (there.write, there.counters),

@@ -1,15 +1,20 @@
-//! Columns that count: what a change adds is added whichever version wins, and a row that is newer keeps its version.
+//! Columns that count: what a change adds is added whichever version wins, and a row that is newer keeps its version. What is added
+//! to a row that was removed later is kept in `spock.counter_rest`, as long as its removal is remembered.
 
 use super::Row;
+use crate::apply::removals::Newest;
 use crate::apply::version::{LocalVersion, Versions};
 use crate::catalog::deltas as catalog;
+use crate::catalog::rests::{self, Place};
 use crate::conflict::Conflict;
 use crate::error::Report;
 use crate::pg::dead_rows::Ends;
 use crate::pg::heap::{Target, Written};
 use crate::pg::part::{PartVersion, with_version};
+use crate::pg::row_image::RowImage;
 use crate::pg::search::Found;
-use spock_core::merge::{Change, ConflictType, Counters, Counting, Known, Resolution, Values, Write, decide};
+use spock_core::merge::rest::{Kept, Rest};
+use spock_core::merge::{Change, ConflictType, Counters, Counting, Known, Resolution, Values, Version, Write, decide};
 use spock_core::wire::row::Tuple;
 
 impl Row<'_> {
@@ -29,20 +34,91 @@ impl Row<'_> {
 
     /// An UPDATE found no row; `remote` has its new one, which is written. What the row was before may still be on its way.
     pub(super) fn first_difference(&mut self, versions: &mut Versions) -> Result<(), Report> {
-        // Of one provider everything comes in its order.
-        if !self.mapping.deltas.adds() || !self.removals.others() {
+        if self.mapping.deltas.is_empty() {
             return Ok(());
         }
-        let known = Known { counting: Counting::Unlogged, ..self.known(versions)? };
-        if decide(&known, Change::Update(Values::Whole), &versions.remote()).counters == Counters::Difference {
-            self.mapping.deltas.differences(&mut self.target.remote, self.remote)?;
+        let known = self.known(versions)?;
+        match decide(&known, Change::Update(Values::Whole), &versions.remote()).counters {
+            Counters::Restore => self.restore(versions),
+            // Of one provider everything comes in its order.
+            Counters::Difference if self.removals.others() => {
+                self.mapping.deltas.differences(&mut self.target.remote, self.remote)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The row in `remote` comes back: with what it had, what was added since, and what the change adds.
+    fn restore(&mut self, versions: &mut Versions) -> Result<(), Report> {
+        let deltas = &self.mapping.deltas;
+        deltas.differences(&mut self.target.remote, self.remote)?;
+        let (place, rest) = self.rest(versions)?;
+        for part in rest.parts() {
+            self.target.start_merged(part);
+            self.target.merged.finish();
+            let Target { remote, merged, .. } = &mut *self.target;
+            self.mapping.deltas.add_part(remote, merged, self.remote)?;
+        }
+        self.target.merged.clear();
+        match place {
+            // What the provider itself added before has come before.
+            Some(place) if self.removals.others() => {
+                rests::revived(place)?;
+                self.removals.kept(place.table);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is left of the counters of the key in `remote`, which has no row. Without a place nothing can be kept.
+    fn rest(&mut self, versions: &mut Versions) -> Result<(Option<Place>, Rest<RowImage>), Report> {
+        let deltas = &self.mapping.deltas;
+        let removed = self.removals.removed_row(self.target, versions, |number| deltas.contains(number))?;
+        let removed_by = removed.as_ref().map_or(0, |(xid, _)| *xid);
+        let left = removed.map(|(xid, image)| (versions.of_writer(xid), image));
+        let Some(hash) = self.target.key_hash() else { return Ok((None, Rest { left, kept: Vec::new() })) };
+        let place = Place { table: self.target.table().id().get(), hash, removed_by };
+        let mut kept = Vec::new();
+        if self.removals.is_written(place.table) {
+            for entry in rests::of_key(place.table, hash)? {
+                let Some(amount) = entry.amounts.filter(|_| entry.removed_by == removed_by) else { continue };
+                kept.push(Kept { version: versions.of_writer(entry.xid), first: entry.first, amount });
+            }
+        }
+        Ok((Some(place), Rest { left, kept }))
+    }
+
+    /// The key in `remote` was removed later than the change was made: what it adds is kept for the case that the row comes back.
+    pub(super) fn keep_rest(&mut self, versions: &mut Versions) -> Result<(), Report> {
+        if !self.mapping.deltas.adds() {
+            return Ok(());
+        }
+        let Target { remote, merged, .. } = &mut *self.target;
+        merged.start_from(remote);
+        self.mapping.deltas.differences(merged, self.remote)?;
+        merged.finish();
+        self.keep_merged(versions, self.mapping.deltas.is_first())
+    }
+
+    /// The same of the amounts in `merged`.
+    pub(super) fn keep_merged(&mut self, versions: &mut Versions, first: bool) -> Result<(), Report> {
+        let deltas = &self.mapping.deltas;
+        let amounts = RowImage::of_columns(&self.target.merged, self.target.table(), |number| deltas.contains(number));
+        if let (Some(place), _) = self.rest(versions)? {
+            rests::keep(place, first, amounts)?;
+            self.removals.kept(place.table);
         }
         Ok(())
     }
 
-    /// The removal of the key in `remote` is older than its row. What was added before the removal and comes later counts no more.
-    pub(super) fn outlived(&mut self) -> Result<(), Report> {
-        if self.mapping.deltas.is_empty() { Ok(()) } else { self.removals.missed(self.target) }
+    /// The newest UPDATE that is known to have brought the row with the key in `remote` back.
+    fn revived(&mut self, versions: &mut Versions) -> Result<Option<Version>, Report> {
+        let table = self.target.table().id().get();
+        let Some(hash) = self.target.key_hash().filter(|_| self.removals.is_written(table)) else { return Ok(None) };
+        let entries = rests::of_key(table, hash)?;
+        let revived = entries.iter().filter(|entry| entry.amounts.is_none());
+        Ok(revived.map(|entry| versions.of_writer(entry.xid)).max())
     }
 
     /// The change is older than the row in `local`: only what it adds is written. `None`: the row changed meanwhile.
@@ -51,14 +127,15 @@ impl Row<'_> {
         versions: &mut Versions,
         kind: ConflictType,
     ) -> Result<Option<Conflict>, Report> {
-        let tombstone = self.removals.newest(self.target, versions, Ends::Deletes)?;
+        let Newest { tombstone, truncated } = self.removals.newest_of_each(self.target, versions, Ends::Deletes)?;
+        let revived = if tombstone.is_some() { self.revived(versions)? } else { None };
         if self.target.local.is_empty() && self.find() != Found::Row {
             return Ok(None);
         }
         let local = self.local_version(versions)?;
         let conflict = Conflict { kind, outcome: Resolution::KeepLocal, local: Some(local) };
         let row = Some(versions.ranked(local));
-        let known = Known { row, tombstone, counting: Counting::Unlogged, ..Known::default() };
+        let known = Known { row, tombstone, truncated, revived, counting: Counting::Unlogged };
         let change = match kind {
             ConflictType::InsertExists => Change::Insert,
             _ => Change::Update(Values::Whole),

@@ -3,6 +3,7 @@
 //! # Invariants
 //! 1. The row is found before the key counts as one without a row: what is remembered of removals is older than it.
 //! 2. A change that wins takes the row's place, and is then visible or displaced by itself.
+//! 3. What a change adds is added to the row, whichever is newer.
 
 use super::Row;
 use crate::apply::displace;
@@ -10,6 +11,8 @@ use crate::apply::version::{LocalVersion, Versions};
 use crate::catalog::displaced::{self as catalog, Displaced};
 use crate::conflict::Conflict;
 use crate::error::Report;
+use crate::pg::heap::Target;
+use crate::pg::row_image::RowImage;
 use spock_core::merge::{ConflictType, Resolution};
 
 /// A displaced row and its id.
@@ -37,9 +40,17 @@ impl Row<'_> {
         row: &Displaced,
     ) -> Result<Result<Option<Conflict>, Conflict>, Report> {
         let local = LocalVersion::from(row.version);
+        let deltas = &self.mapping.deltas;
         if !versions.remote_wins(local) {
+            if deltas.adds() {
+                deltas.add_onto(&mut self.target.merged, self.remote)?;
+                catalog::set_image(id, RowImage::of(&self.target.merged, self.target.table()))?;
+                self.counts.deltas += 1;
+            }
             return Ok(Err(self.unseen(kind, Resolution::KeepLocal, local)));
         }
+        let Target { remote, merged, .. } = &mut *self.target;
+        deltas.add(remote, merged, self.remote)?;
         catalog::delete(id)?;
         let same = row.version.origin == versions.remote().origin && row.version.time == versions.remote_time();
         let conflict = match kind {
@@ -81,7 +92,7 @@ impl Row<'_> {
     /// A DELETE of it.
     pub(super) fn delete_displaced(
         &mut self,
-        versions: &Versions,
+        versions: &mut Versions,
         (id, row): Found,
     ) -> Result<Option<Conflict>, Report> {
         let local = LocalVersion::from(row.version);
@@ -90,6 +101,10 @@ impl Row<'_> {
         }
         catalog::delete(id)?;
         self.removals.missed(self.target)?;
+        if !self.mapping.deltas.is_empty() {
+            // No dead row tells what it had.
+            self.keep_merged(versions, true)?;
+        }
         let differs = versions.other_origin(local);
         Ok(differs.then(|| self.unseen(ConflictType::DeleteOriginDiffers, Resolution::ApplyRemote, local)))
     }

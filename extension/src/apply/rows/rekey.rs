@@ -91,7 +91,6 @@ impl Row<'_> {
             let local = self.local_version(versions)?;
             let kind = ConflictType::UpdateOriginDiffers;
             if !versions.remote_wins(local) {
-                self.outlived()?;
                 return Ok(Some(Conflict { kind, outcome: Resolution::KeepLocal, local: Some(local) }));
             }
             if self.target.delete() == Written::Done {

@@ -1,0 +1,103 @@
+//! What is left of a counter whose row was removed, as long as a change can come that brings the row back.
+//!
+//! ```text
+//! DELETE of the row ─► its sum is in the dead row ─► older INSERT or UPDATE comes: what it adds is kept beside the tombstone
+//!   newer UPDATE comes: the row is back, with all of it     newer INSERT comes: begins anew     the tombstone goes: forgotten
+//! ```
+//! Additions around the limits of a type commute, and a DELETE takes nothing from the sum: so the row that comes back has the sum
+//! of all that was added, on every node, whether the DELETE came there before the additions or after them.
+//!
+//! # Invariants
+//! 1. Nothing is kept of a key that no change meets while it is removed.
+//! 2. What is kept is released together with the tombstones, and as bounded as they are.
+
+use super::version::Version;
+
+/// What came of an addition older than the removal, after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Kept<A> {
+    /// Of the change.
+    pub version: Version,
+    /// It was an INSERT, or an UPDATE under a new key.
+    pub first: bool,
+    /// What it adds.
+    pub amount: A,
+}
+
+/// A removed counter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Rest<A> {
+    /// The sum in the row that was removed here, and the version of its removal. `None`: there was no row, or it was let go.
+    pub left: Option<(Version, A)>,
+    /// What came afterwards.
+    pub kept: Vec<Kept<A>>,
+}
+
+impl<A> Default for Rest<A> {
+    fn default() -> Self {
+        Self { left: None, kept: Vec::new() }
+    }
+}
+
+impl<A> Rest<A> {
+    /// What the counter is the sum of. The removed row does not count if the key was inserted anew after it, and that row, which
+    /// never was here, removed as well.
+    pub fn parts(&self) -> impl Iterator<Item = &A> {
+        let anew = |removed: Version| self.kept.iter().any(|kept| kept.first && kept.version > removed);
+        let left = self.left.as_ref().filter(|(removed, _)| !anew(*removed)).map(|(_, sum)| sum);
+        left.into_iter().chain(self.kept.iter().map(|kept| &kept.amount))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::merge::Tiebreaker;
+    use crate::merge::delta::Amount;
+    use crate::types::{NodeId, PgTime};
+    use proptest::prelude::*;
+
+    fn at(time: i64) -> Version {
+        let origin = NodeId::new(1).expect("not zero");
+        Version { time: Some(PgTime::from_micros(time)), tiebreaker: Tiebreaker::of_node(origin), origin }
+    }
+
+    fn sum(rest: &Rest<i16>) -> i16 {
+        rest.parts().fold(0, |sum: i16, part| sum.plus_difference_around(&0, part).0)
+    }
+
+    #[test]
+    fn what_the_row_had_counts_until_the_key_begins_anew() {
+        let kept = |time, first, amount| Kept { version: at(time), first, amount };
+        let cases = [
+            ("nothing", None, vec![], 0),
+            ("the row", Some((at(5), 10)), vec![], 10),
+            ("older additions", Some((at(5), 10)), vec![kept(3, false, 4), kept(1, false, -1)], 13),
+            ("an older INSERT of another node", Some((at(5), 10)), vec![kept(3, true, 7)], 17),
+            ("a row of which only the end was here", Some((at(5), 10)), vec![kept(6, true, 7), kept(7, false, 1)], 8),
+            ("no row", None, vec![kept(3, true, 7), kept(4, false, 1)], 8),
+        ];
+        for (name, left, kept, want) in cases {
+            assert_eq!(sum(&Rest { left, kept }), want, "{name}");
+        }
+    }
+
+    proptest! {
+        /// Before the removal or after it: the same sum, around the limits as well.
+        #[test]
+        fn it_does_not_matter_when_the_row_was_removed(
+            start in any::<i16>(), raw in proptest::collection::vec(any::<i16>(), 0..8), cut in any::<proptest::sample::Index>(),
+            turn in any::<proptest::sample::Index>(),
+        ) {
+            let mut turned = raw.clone();
+            if !raw.is_empty() {
+                turned.rotate_left(turn.index(raw.len()));
+            }
+            let (before, after) = turned.split_at(cut.index(raw.len() + 1));
+            let row = before.iter().fold(start, |row, amount| row.plus_difference_around(&0, amount).0);
+            let kept = after.iter().map(|amount| Kept { version: at(1), first: false, amount: *amount }).collect();
+            let want = raw.iter().fold(start, |row, amount| row.plus_difference_around(&0, amount).0);
+            prop_assert_eq!(sum(&Rest { left: Some((at(5), row)), kept }), want);
+        }
+    }
+}
