@@ -196,8 +196,12 @@ fn announcements_are_agreed_on_by_who_knows_them() {
 }
 
 #[test]
-fn completion_is_asked_for_and_granted_from_protocol_6_on() {
-    let name = "spock.complete_updates";
+fn completion_and_versions_of_rows_are_asked_for_and_granted_from_protocol_6_on() {
+    is_granted_from_protocol_6_on("spock.complete_updates", |options| options.completion);
+    is_granted_from_protocol_6_on("spock.row_versions", |options| options.row_versions);
+}
+
+fn is_granted_from_protocol_6_on(name: &str, of: fn(&OutputOptions) -> bool) {
     let (v5, v6) = (ProtocolVersion::MAX_OF_C, ProtocolVersion::V6);
     let asks = [(name, Some("1"))];
     let refuses = [(name, None)];
@@ -208,7 +212,7 @@ fn completion_is_asked_for_and_granted_from_protocol_6_on() {
         let asked = sends.pairs().iter().any(|(key, _)| *key == name);
         assert_eq!(asked, max_version == v6, "a C node sees the options of a C node");
         let options = parse_with(&sends, changes).expect("options");
-        assert_eq!(options.completion, granted, "{max_version:?} {changes:?}");
+        assert_eq!(of(&options), granted, "{max_version:?} {changes:?}");
         let reply = options.startup_reply(&facts(), 1);
         let said: Vec<_> = reply.iter().filter(|(key, _)| *key == name).map(|(_, v)| v.as_str()).collect();
         assert_eq!(said, if granted { vec!["t"] } else { vec![] }, "who has not asked reads what it always read");

@@ -6,7 +6,7 @@ use spock_core::types::{Lsn, OriginId, PgTime, RelId, TypeOid, Xid};
 use spock_core::wire::control::{LogicalMessage, Payload, Startup};
 use spock_core::wire::frame::{Data, Frame, Keepalive, StandbyStatus};
 use spock_core::wire::row::{
-    Column, Datum, Part, Relation, RowKind, Truncate, begin_row, begin_superseded, write_tuple,
+    Column, Datum, Part, Relation, RowFlags, RowKind, RowVersion, Truncate, begin_row, begin_row_with, write_tuple,
 };
 use spock_core::wire::txn::{Begin, Commit, CommitOrder, Origin};
 use spock_core::wire::{Envelope, Message, ProtocolVersion, WireError, begin_message};
@@ -148,11 +148,50 @@ proptest! {
         }
     }
 
-    /// The flag is of protocol 6; of the others, and of INSERT and DELETE, no flag is known.
+    /// Ten bytes more, where the version is one of the row's own; in protocol 6 only.
     #[test]
-    fn superseded_updates(relation in any::<u32>(), count in 1_u16..8, other in 2..=u8::MAX) {
+    fn rows_with_a_version(
+        relation in any::<u32>(), time in times(), origin in 1..=u16::MAX, superseded in any::<bool>(), kind in 0_usize..3,
+    ) {
+        let (kind, part) =
+            [(RowKind::Insert, Part::New), (RowKind::Update, Part::New), (RowKind::Delete, Part::Key)][kind];
+        let own = RowVersion { time, origin: OriginId(origin) };
+        let superseded = superseded && kind == RowKind::Update;
+        let written = |version| {
+            let mut bytes = Vec::new();
+            begin_row_with(&mut bytes, kind, RelId(relation), RowFlags { superseded, version });
+            write_tuple(&mut bytes, part, 1).null();
+            bytes
+        };
+        let (bytes, without) = (written(Some(own)), written(None));
+        prop_assert_eq!(bytes.len(), without.len() + 10);
+        for (bytes, want) in [(&bytes, Some(own)), (&without, None)] {
+            let (id, got) = match check(bytes, ProtocolVersion::V6).message {
+                Message::Insert(row) => (row.relation, row.version),
+                Message::Update(row) => {
+                    prop_assert_eq!(row.superseded, superseded);
+                    (row.relation, row.version)
+                }
+                Message::Delete(row) => (row.relation, row.version),
+                other => panic!("not a row: {other:?}"),
+            };
+            prop_assert_eq!((id, got), (RelId(relation), want));
+        }
+        let refused = |field, got| Err(WireError::Unexpected { field, got });
+        prop_assert_eq!(Envelope::read(&bytes, ProtocolVersion::V4), refused("row flags", bytes[1]));
+        let after_position = [&[0; 8], &bytes[..]].concat();
+        prop_assert_eq!(Envelope::read(&after_position, ProtocolVersion::V5), refused("row flags", bytes[1]));
+        let mut nowhere = bytes;
+        nowhere[14..16].fill(0);
+        prop_assert_eq!(Envelope::read(&nowhere, ProtocolVersion::V6), refused("row origin", 0));
+    }
+
+    /// The flag is of protocol 6; the others know none, and INSERT and DELETE not this one.
+    #[test]
+    fn superseded_updates(relation in any::<u32>(), count in 1_u16..8, other in 4..=u8::MAX) {
         let mut bytes = Vec::new();
-        begin_superseded(&mut bytes, RelId(relation));
+        let flags = RowFlags { superseded: true, version: None };
+        begin_row_with(&mut bytes, RowKind::Update, RelId(relation), flags);
         let mut tuple = write_tuple(&mut bytes, Part::New, count);
         (0..count).for_each(|_| tuple.unchanged());
         let Message::Update(update) = check(&bytes, ProtocolVersion::V6).message else { panic!("no UPDATE") };

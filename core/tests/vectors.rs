@@ -4,7 +4,9 @@
 use spock_core::types::{Lsn, NodeId, OriginId, PgTime, RelId, TypeOid, Xid};
 use spock_core::wire::control::{LogicalMessage, MESSAGE_PREFIX, Payload, PayloadError};
 use spock_core::wire::frame::{Data, Frame, Keepalive, StandbyStatus};
-use spock_core::wire::row::{Column, Datum, Part, Relation, RowKind, Truncate, begin_row, write_tuple};
+use spock_core::wire::row::{
+    Column, Datum, Part, Relation, RowFlags, RowKind, RowVersion, Truncate, begin_row, begin_row_with, write_tuple,
+};
 use spock_core::wire::txn::{Begin, Commit, CommitOrder, Origin};
 use spock_core::wire::{Envelope, Message, ProtocolVersion, WireError, begin_message};
 
@@ -314,4 +316,19 @@ fn what_is_not_the_protocol_is_refused() {
     for (name, version, text, want) in cases {
         assert_eq!(Envelope::read(&hex(text), version), Err(want), "{name}");
     }
+}
+
+/// Protocol 6: a row of its own version, written at 5 on node 49708.
+#[test]
+fn a_row_with_a_version() {
+    let bytes = hex("49 02 00004010 0000000000000005 c22c 4e 54 0001 6e");
+    let Ok(Envelope { message: Message::Insert(row), .. }) = Envelope::read(&bytes, ProtocolVersion::V6) else {
+        panic!("no INSERT")
+    };
+    let version = RowVersion { time: PgTime::from_micros(5), origin: OriginId(49708) };
+    assert_eq!((row.relation, row.version, row.new.len()), (RelId(16400), Some(version), 1));
+    let mut out = Vec::new();
+    begin_row_with(&mut out, RowKind::Insert, row.relation, RowFlags { superseded: false, version: Some(version) });
+    write_tuple(&mut out, Part::New, 1).null();
+    assert_eq!(out, bytes);
 }

@@ -1,9 +1,12 @@
 /* Spock 6.0.0 to 7.0.0: from the C edition to this one. Above the last line stands what tables need; the last line is
    replaced, when the extension is installed, by the functions, views and privileges of spock--7.0.0.sql, each statement as
-   CREATE OR REPLACE. So nothing that depends on a function or view has to be dropped, and an upgraded database has exactly
-   the functions of a new one. */
+   CREATE OR REPLACE. So nothing that depends on a function or view has to be dropped, but on spock.sub_show_status, and an
+   upgraded database has exactly the functions of a new one. */
 
 \echo Use "ALTER EXTENSION spock UPDATE" to load this file. \quit
+
+-- It has one column more at its end.
+DROP FUNCTION spock.sub_show_status(name);
 
 CREATE INDEX depend_reference_idx ON spock.depend (refclassid, refobjid);
 

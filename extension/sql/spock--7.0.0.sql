@@ -423,8 +423,8 @@ AS 'MODULE_PATHNAME', 'spock_alter_subscription_resynchronize_table' LANGUAGE c 
 
 CREATE FUNCTION spock.sub_show_status(subscription_name name DEFAULT NULL, OUT subscription_name text, OUT status text,
     OUT provider_node text, OUT provider_dsn text, OUT slot_name text, OUT replication_sets text[],
-    OUT forward_origins text[]) RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'spock_show_subscription_status' LANGUAGE c STABLE;
+    OUT forward_origins text[], OUT clock_skew interval) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'spock_subscription_status' LANGUAGE c STABLE;
 
 CREATE FUNCTION spock.sub_worker_status(subscription_name name DEFAULT NULL, OUT subscription_name text, OUT worker_pid integer,
     OUT status text, OUT attempts integer, OUT next_retry timestamptz, OUT last_error text) RETURNS SETOF record
@@ -545,6 +545,10 @@ CREATE VIEW spock.progress AS
       JOIN pg_catalog.pg_database d ON d.oid = p.dbid
      WHERE d.datname = pg_catalog.current_database();
 
+CREATE FUNCTION spock.clock_skew_status(OUT remote_node_id oid, OUT skew_us bigint, OUT uncertainty_us bigint,
+    OUT measured_at timestamptz, OUT limit_ms integer, OUT within_limit boolean) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'spock_clock_skew_status' LANGUAGE c VOLATILE;
+
 CREATE VIEW spock.lag_tracker AS
     SELECT o.node_name AS origin_name,
            n.node_name AS receiver_name,
@@ -553,16 +557,14 @@ CREATE VIEW spock.lag_tracker AS
            max(p.remote_insert_lsn) AS remote_insert_lsn,
            max(p.received_lsn) AS received_lsn,
            max(p.remote_insert_lsn - p.remote_commit_lsn) AS replication_lag_bytes,
-           max(p.last_updated_ts - p.remote_commit_ts) AS replication_lag
+           max(p.last_updated_ts - p.remote_commit_ts) AS replication_lag,
+           max(c.skew_us) * interval '1 microsecond' AS clock_skew
       FROM spock.progress p
       LEFT JOIN spock.subscription s ON s.sub_target = p.node_id AND s.sub_origin = p.remote_node_id
       LEFT JOIN spock.node o ON o.node_id = s.sub_origin
       LEFT JOIN spock.node n ON n.node_id = p.node_id
+      LEFT JOIN spock.clock_skew_status() c ON c.remote_node_id = s.sub_origin
      GROUP BY o.node_name, n.node_name;
-
-CREATE FUNCTION spock.clock_skew_status(OUT remote_node_id oid, OUT skew_us bigint, OUT uncertainty_us bigint,
-    OUT measured_at timestamptz, OUT limit_ms integer, OUT within_limit boolean) RETURNS SETOF record
-AS 'MODULE_PATHNAME', 'spock_clock_skew_status' LANGUAGE c VOLATILE;
 
 -- One row for each provider: its clock minus ours, so positive when the peer is ahead; the true difference is at most uncertainty_ms
 -- away. NULL: not measured yet. limit_ms is spock.maximum_clock_skew.

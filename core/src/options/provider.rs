@@ -2,7 +2,7 @@
 
 use super::{BuildFacts, identifiers};
 use crate::filter::ForwardOrigins;
-use crate::wire::row::COMPLETION_OPTION;
+use crate::wire::row::{COMPLETION_OPTION, VERSIONS_OPTION};
 use crate::wire::{ProtocolVersion, announcement};
 use core::fmt;
 
@@ -168,6 +168,8 @@ pub struct OutputOptions {
     pub announcements: bool,
     /// The peer wants UPDATEs with their unchanged out-of-line values. Never below protocol 6.
     pub completion: bool,
+    /// The client takes versions of single rows, and displaces rows by itself.
+    pub row_versions: bool,
 }
 
 /// One option as it came: name and value.
@@ -277,6 +279,7 @@ impl OutputOptions {
             peer_version_num: given.number("spock_version_num")?.unwrap_or(0),
             announcements: version >= ProtocolVersion::V6 && given.switch(announcement::OPTION)?.unwrap_or(false),
             completion: version >= ProtocolVersion::V6 && given.switch(COMPLETION_OPTION)?.unwrap_or(false),
+            row_versions: version >= ProtocolVersion::V6 && given.switch(VERSIONS_OPTION)?.unwrap_or(false),
         })
     }
 
@@ -374,6 +377,9 @@ impl OutputOptions {
         }
         if self.completion {
             reply.push((COMPLETION_OPTION, flag(true)));
+        }
+        if self.row_versions {
+            reply.push((VERSIONS_OPTION, flag(true)));
         }
         reply
     }

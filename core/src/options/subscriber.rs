@@ -4,7 +4,7 @@ use super::provider::boolean;
 use super::{BuildFacts, identifiers};
 use crate::types::Lsn;
 use crate::wire::control::Startup;
-use crate::wire::row::COMPLETION_OPTION;
+use crate::wire::row::{COMPLETION_OPTION, VERSIONS_OPTION};
 use crate::wire::{ProtocolVersion, announcement};
 use core::fmt;
 
@@ -91,6 +91,7 @@ impl SubscriberOptions {
         }
         if self.max_version >= ProtocolVersion::V6 {
             pairs.push((COMPLETION_OPTION, flag(true)));
+            pairs.push((VERSIONS_OPTION, flag(true)));
         }
         pairs
     }
@@ -191,7 +192,9 @@ impl Session {
         if let Some(provider) = text("encoding").filter(|provider| provider != encoding) {
             return Err(ReplyError::Encoding { provider, ours: encoding.to_owned() });
         }
-        for key in ["forward_changeset_origins", "binary.bigendian", announcement::OPTION, COMPLETION_OPTION] {
+        let flags =
+            ["forward_changeset_origins", "binary.bigendian", announcement::OPTION, COMPLETION_OPTION, VERSIONS_OPTION];
+        for key in flags {
             if text(key).is_some_and(|value| boolean(&value).is_none()) {
                 return Err(ReplyError::BadFlag { key });
             }

@@ -30,7 +30,8 @@ pub enum ProtocolVersion {
     /// Spock 6.0: every message but the startup message begins with the provider's WAL position; ORIGIN carries a name.
     V5,
     /// Between nodes of this edition: as 5, but all frames after the startup message are batches ([`batch`]), the position
-    /// stands once in each batch, there is no COMMIT ORDER, and an UPDATE can say that it is superseded ([`row::Update`]).
+    /// stands once in each batch, there is no COMMIT ORDER, an UPDATE can say that it is superseded ([`row::Update`]), and a row can have a version of its
+    /// own ([`row::RowVersion`]).
     V6,
 }
 
@@ -212,9 +213,9 @@ impl<'a> Message<'a> {
             txn::CommitOrder::TAG => Self::CommitOrder(txn::CommitOrder::read(input)?),
             txn::Commit::TAG => Self::Commit(txn::Commit::read(input, version)?),
             row::Relation::TAG => Self::Relation(row::Relation::read(input)?),
-            row::Insert::TAG => Self::Insert(row::Insert::read(input)?),
+            row::Insert::TAG => Self::Insert(row::Insert::read(input, version)?),
             row::Update::TAG => Self::Update(row::Update::read(input, version)?),
-            row::Delete::TAG => Self::Delete(row::Delete::read(input)?),
+            row::Delete::TAG => Self::Delete(row::Delete::read(input, version)?),
             row::Truncate::TAG => Self::Truncate(row::Truncate::read(input)?),
             control::LogicalMessage::TAG => Self::Logical(control::LogicalMessage::read(input)?),
             announcement::Announcement::TAG if version == ProtocolVersion::V6 => {

@@ -8,11 +8,19 @@
 use super::io::In;
 use super::{ProtocolVersion, WireError, begin_message};
 use crate::names::NAME_LEN_MAX;
-use crate::types::{Lsn, RelId, TypeOid};
+use crate::types::{Lsn, OriginId, PgTime, RelId, TypeOid};
 
 /// With this option a subscriber asks for UPDATEs that carry their unchanged out-of-line values, and under this key a provider
 /// promises them: an UPDATE that lacks one says whether it is superseded. From protocol 6 on.
 pub const COMPLETION_OPTION: &str = "spock.complete_updates";
+
+/// With this option a subscriber asks for versions of rows where they differ from their transaction's ([`RowVersion`]), and under
+/// this key a provider promises them, and leaves out DELETEs that only displace a row. From protocol 6 on.
+pub const VERSIONS_OPTION: &str = "spock.row_versions";
+
+/// Prefix of a message in WAL whose payload is 1 before a DELETE that takes a row out of another one's way, and 0 behind it. Who
+/// displaces rows by itself gets neither.
+pub const DISPLACED_PREFIX: &[u8] = b"spock_displaced";
 
 /// Most columns of a relation or row: what the server allows in a table (`MaxHeapAttributeNumber`).
 pub const COLUMN_COUNT_MAX: u16 = 1600;
@@ -203,13 +211,46 @@ impl Part {
 /// Starts a row message; the tuples follow through [`write_tuple`].
 pub fn begin_row(out: &mut Vec<u8>, version: ProtocolVersion, insert_lsn: Option<Lsn>, kind: RowKind, relation: RelId) {
     begin_message(out, version, insert_lsn);
-    put_row_head(out, kind.tag(), 0, relation);
+    put_row_head(out, kind.tag(), false, relation, None);
 }
 
-/// The same for an UPDATE that lacks values which its provider has no more: the key has a newer state. In a batch only, and
-/// only to a subscriber that has asked for completion.
-pub fn begin_superseded(out: &mut Vec<u8>, relation: RelId) {
-    put_row_head(out, Update::TAG, Update::SUPERSEDED, relation);
+/// The same in a batch, for a row that `own` says something of.
+pub fn begin_row_with(out: &mut Vec<u8>, kind: RowKind, relation: RelId, own: RowFlags) {
+    put_row_head(out, kind.tag(), own.superseded, relation, own.version);
+}
+
+/// What a row message says beside its row. Each only to a subscriber that has asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RowFlags {
+    /// An UPDATE that lacks values which its provider has no more: the key has a newer state.
+    pub superseded: bool,
+    /// The row's own version.
+    pub version: Option<RowVersion>,
+}
+
+/// When and where a row was written, if that is not what BEGIN and ORIGIN say: it was added to, or copied, by a transaction that is
+/// older or of another node. Protocol 6 only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RowVersion {
+    /// Commit time on the node where it was written.
+    pub time: PgTime,
+    /// That node. Never 0.
+    pub origin: OriginId,
+}
+
+impl RowVersion {
+    fn read(input: &mut In<'_>) -> Result<Self, WireError> {
+        let time = input.time("row time")?;
+        match OriginId(input.u16("row origin")?) {
+            OriginId::LOCAL => Err(WireError::Unexpected { field: "row origin", got: 0 }),
+            origin => Ok(Self { time, origin }),
+        }
+    }
+
+    fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.time.micros().to_be_bytes());
+        out.extend_from_slice(&self.origin.0.to_be_bytes());
+    }
 }
 
 /// Starts one tuple of a row message; the caller writes `columns` columns.
@@ -238,14 +279,34 @@ impl RowKind {
     }
 }
 
-fn put_row_head(out: &mut Vec<u8>, tag: u8, flags: u8, relation: RelId) {
+/// Flag of an UPDATE: [`Update::superseded`].
+const SUPERSEDED: u8 = 1;
+/// Flag of every row: a [`RowVersion`] follows the relation.
+const HAS_VERSION: u8 = 2;
+
+fn put_row_head(out: &mut Vec<u8>, tag: u8, superseded: bool, relation: RelId, own: Option<RowVersion>) {
+    let flags = if superseded { SUPERSEDED } else { 0 } | if own.is_some() { HAS_VERSION } else { 0 };
     out.extend_from_slice(&[tag, flags]);
     out.extend_from_slice(&relation.0.to_be_bytes());
+    if let Some(own) = own {
+        own.write(out);
+    }
 }
 
-fn read_row_head(input: &mut In<'_>) -> Result<RelId, WireError> {
-    input.expect(0, "row flags")?;
-    Ok(RelId(input.u32("relation id")?))
+/// What stands before the tuples: flags of the kind, relation, version.
+fn read_row_head(input: &mut In<'_>, version: ProtocolVersion, kind: RowKind) -> Result<(RelId, RowFlags), WireError> {
+    let flags = input.u8("row flags")?;
+    let known = match (version, kind) {
+        (ProtocolVersion::V4 | ProtocolVersion::V5, _) => 0,
+        (ProtocolVersion::V6, RowKind::Update) => SUPERSEDED | HAS_VERSION,
+        (ProtocolVersion::V6, RowKind::Insert | RowKind::Delete) => HAS_VERSION,
+    };
+    if flags & !known != 0 {
+        return Err(WireError::Unexpected { field: "row flags", got: flags });
+    }
+    let relation = RelId(input.u32("relation id")?);
+    let own = if flags & HAS_VERSION != 0 { Some(RowVersion::read(input)?) } else { None };
+    Ok((relation, RowFlags { superseded: flags & SUPERSEDED != 0, version: own }))
 }
 
 /// A new row.
@@ -255,6 +316,8 @@ pub struct Insert<'a> {
     pub relation: RelId,
     /// Its values.
     pub new: Tuple<'a>,
+    /// Its own version.
+    pub version: Option<RowVersion>,
 }
 
 impl<'a> Insert<'a> {
@@ -263,15 +326,15 @@ impl<'a> Insert<'a> {
 
     /// Appends type byte and body.
     pub fn write(&self, out: &mut Vec<u8>) {
-        put_row_head(out, Self::TAG, 0, self.relation);
+        put_row_head(out, Self::TAG, false, self.relation, self.version);
         out.push(Part::New.tag());
         self.new.write(out);
     }
 
-    pub(super) fn read(input: &mut In<'a>) -> Result<Self, WireError> {
-        let relation = read_row_head(input)?;
+    pub(super) fn read(input: &mut In<'a>, version: ProtocolVersion) -> Result<Self, WireError> {
+        let (relation, own) = read_row_head(input, version, RowKind::Insert)?;
         input.expect(Part::New.tag(), "row part")?;
-        Ok(Self { relation, new: Tuple::read(input)? })
+        Ok(Self { relation, new: Tuple::read(input)?, version: own.version })
     }
 }
 
@@ -332,16 +395,17 @@ pub struct Update<'a> {
     pub new: Tuple<'a>,
     /// Values that are not here are gone at the provider, so the key has a newer state, which is on its way. Protocol 6 only.
     pub superseded: bool,
+    /// Its own version.
+    pub version: Option<RowVersion>,
 }
 
 impl<'a> Update<'a> {
     /// The type byte.
     pub const TAG: u8 = b'U';
-    const SUPERSEDED: u8 = 1;
 
     /// Appends type byte and body.
     pub fn write(&self, out: &mut Vec<u8>) {
-        put_row_head(out, Self::TAG, if self.superseded { Self::SUPERSEDED } else { 0 }, self.relation);
+        put_row_head(out, Self::TAG, self.superseded, self.relation, self.version);
         if let Some(old) = &self.old {
             old.write(out);
         }
@@ -350,19 +414,14 @@ impl<'a> Update<'a> {
     }
 
     pub(super) fn read(input: &mut In<'a>, version: ProtocolVersion) -> Result<Self, WireError> {
-        let superseded = match input.u8("row flags")? {
-            0 => false,
-            Self::SUPERSEDED if version == ProtocolVersion::V6 => true,
-            got => return Err(WireError::Unexpected { field: "row flags", got }),
-        };
-        let relation = RelId(input.u32("relation id")?);
+        let (relation, RowFlags { superseded, version }) = read_row_head(input, version, RowKind::Update)?;
         let part = input.u8("row part")?;
         if part == Part::New.tag() {
-            return Ok(Self { relation, old: None, new: Tuple::read(input)?, superseded });
+            return Ok(Self { relation, old: None, new: Tuple::read(input)?, superseded, version });
         }
         let old = OldTuple::read_after(part, input)?;
         input.expect(Part::New.tag(), "row part")?;
-        Ok(Self { relation, old: Some(old), new: Tuple::read(input)?, superseded })
+        Ok(Self { relation, old: Some(old), new: Tuple::read(input)?, superseded, version })
     }
 }
 
@@ -373,6 +432,8 @@ pub struct Delete<'a> {
     pub relation: RelId,
     /// Which row.
     pub old: OldTuple<'a>,
+    /// The version of its end.
+    pub version: Option<RowVersion>,
 }
 
 impl<'a> Delete<'a> {
@@ -381,14 +442,14 @@ impl<'a> Delete<'a> {
 
     /// Appends type byte and body.
     pub fn write(&self, out: &mut Vec<u8>) {
-        put_row_head(out, Self::TAG, 0, self.relation);
+        put_row_head(out, Self::TAG, false, self.relation, self.version);
         self.old.write(out);
     }
 
-    pub(super) fn read(input: &mut In<'a>) -> Result<Self, WireError> {
-        let relation = read_row_head(input)?;
+    pub(super) fn read(input: &mut In<'a>, version: ProtocolVersion) -> Result<Self, WireError> {
+        let (relation, own) = read_row_head(input, version, RowKind::Delete)?;
         let part = input.u8("row part")?;
-        Ok(Self { relation, old: OldTuple::read_after(part, input)? })
+        Ok(Self { relation, old: OldTuple::read_after(part, input)?, version: own.version })
     }
 }
 

@@ -13,6 +13,7 @@ use crate::catalog::tombstones;
 use crate::error::Report;
 use crate::pg::changed;
 use crate::pg::heap::{Target, Written, next_command};
+use crate::pg::message;
 use crate::pg::row_image::RowImage;
 use crate::pg::session;
 use crate::sync::copy::COPIED_AT_US;
@@ -156,7 +157,10 @@ fn displace(
 ) -> Result<bool, Report> {
     let image = RowImage::of(&target.local, target.table());
     let (hash, xid) = (target.key_hash_of(&target.local), target.local.writer());
-    if target.delete() != Written::Done {
+    message::write_displacing(true);
+    let deleted = target.delete();
+    message::write_displacing(false);
+    if deleted != Written::Done {
         return Ok(false);
     }
     let table = target.table().id().get();

@@ -10,10 +10,11 @@
 //! # Not here
 //! Who wins a conflict (`spock_core::merge`). Bytes (`spock_core::wire`). What to do after an error (`apply::recover`).
 //! Below this file: transactions that failed before and are taken in another way (`exceptions`), that are kept back because of
-//! what is parked (`hold`), that were parked and are applied now (`unpark`).
+//! what is parked (`hold`), that were parked and are applied now (`unpark`), and rows with a version of their own (`own_version`).
 
 mod exceptions;
 mod hold;
+mod own_version;
 mod unpark;
 
 pub(super) use unpark::before_stream as replay_before_stream;
@@ -270,8 +271,8 @@ impl<'s> Applier<'s> {
         Ok(Fed::Nothing)
     }
 
-    /// Carries out a change as usual. What it returns is to be carried out next.
-    fn apply_change(&mut self, message: &Message<'_>) -> Result<Option<Command>, Report> {
+    /// Carries out a change of the version that is in force. What it returns is to be carried out next.
+    fn apply_as_usual(&mut self, message: &Message<'_>) -> Result<Option<Command>, Report> {
         match message {
             Message::Insert(insert) => {
                 let change = Change::insert(insert.relation, &insert.new);
@@ -460,8 +461,8 @@ impl<'s> Applier<'s> {
             node: (&self.local.node.name, self.local.node.id),
         };
         let facts = Remote {
-            origin: current.origin.unwrap_or(self.subscription.origin.id),
-            time: current.begin.committed_at,
+            origin: self.versions.remote().origin,
+            time: self.versions.remote_time(),
             xid: current.begin.xid,
             commit_lsn: current.begin.commit_lsn,
         };

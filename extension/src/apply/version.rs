@@ -38,7 +38,9 @@ pub enum LocalVersion {
 pub struct Versions {
     local: NodeId,
     tiebreakers: BTreeMap<NodeId, Tiebreaker>,
+    /// Of what is being applied: the transaction, or a row with a version of its own.
     remote: Version,
+    transaction: Version,
     /// The transaction asked for last.
     last: Option<(u32, LocalVersion)>,
     /// Parts of the open transaction, and the versions that their rows keep.
@@ -51,7 +53,7 @@ impl Versions {
     pub fn new(local: &Node, nodes: &[Node], provider: NodeId) -> Self {
         let tiebreakers = nodes.iter().map(|node| (node.id, node.tiebreaker)).collect();
         let remote = Version { time: None, tiebreaker: Tiebreaker::of_node(provider), origin: provider };
-        Self { local: local.id, tiebreakers, remote, last: None, parts: Vec::new() }
+        Self { local: local.id, tiebreakers, remote, transaction: remote, last: None, parts: Vec::new() }
     }
 
     /// Whether the catalog was asked about `node` already.
@@ -72,8 +74,26 @@ impl Versions {
     /// A transaction committed at `time` on `origin` is applied from here on.
     pub fn begin(&mut self, time: PgTime, origin: NodeId) {
         self.remote = self.version(Some(time), origin);
+        self.transaction = self.remote;
         self.last = None;
         self.parts.clear();
+    }
+
+    /// A row of that version is applied until [`Versions::end_row`], by the part `xid` of the open transaction.
+    pub fn begin_row(&mut self, xid: FullXid, time: PgTime, origin: NodeId) {
+        self.remote = self.version(Some(time), origin);
+        // The part's number in a row.
+        self.keeps(xid, LocalVersion::Known { xid: xid.0 as u32, time, origin });
+    }
+
+    /// What follows is of the version of the transaction.
+    pub fn end_row(&mut self) {
+        self.remote = self.transaction;
+    }
+
+    /// Version of what the change adds to a row: not newer than the row.
+    pub fn addition(&self) -> Version {
+        self.remote.min(self.transaction)
     }
 
     /// Rows that the part `xid` of the open transaction writes keep `version`.
@@ -149,12 +169,12 @@ impl Versions {
         merge::resolve(&self.ranked(local), &self.remote) == Winner::Remote
     }
 
-    /// Version of the transaction that is being applied.
+    /// Version of the transaction, or the row, that is being applied.
     pub fn remote(&self) -> Version {
         self.remote
     }
 
-    /// Commit time of the transaction that is being applied.
+    /// Its time.
     pub fn remote_time(&self) -> PgTime {
         self.remote.time.unwrap_or(PgTime::from_micros(0))
     }
@@ -162,7 +182,7 @@ impl Versions {
     /// It as one of the core's.
     pub fn ranked(&self, local: LocalVersion) -> Version {
         match local {
-            LocalVersion::OwnTransaction => self.remote,
+            LocalVersion::OwnTransaction => self.transaction,
             LocalVersion::Unknown => self.version(None, self.local),
             LocalVersion::Known { time, origin, .. } => self.version(Some(time), origin),
         }

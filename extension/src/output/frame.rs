@@ -15,7 +15,9 @@ use crate::pg::types::{Image, RowBuffer};
 use spock_core::types::{Lsn, OriginId, RelId};
 use spock_core::wire::announcement::Announcement;
 use spock_core::wire::control::{LogicalMessage, Startup};
-use spock_core::wire::row::{Column, Part, Relation, RowKind, Truncate, begin_row, begin_superseded, write_tuple};
+use spock_core::wire::row::{
+    Column, Part, Relation, RowFlags, RowKind, Truncate, begin_row, begin_row_with, write_tuple,
+};
 use spock_core::wire::txn::{Begin, Commit, CommitOrder, Origin};
 use spock_core::wire::{ProtocolVersion, batch, begin_message};
 
@@ -157,15 +159,13 @@ impl Frame {
         self.send(stream, false)
     }
 
-    /// Starts a row change; [`Frame::tuple`] adds its parts, [`Frame::row_end`] sends it.
-    pub fn row(&mut self, kind: RowKind, relation: RelId) {
-        let version = self.version;
-        begin_row(self.room(), version, None, kind, relation);
-    }
-
-    /// Starts an UPDATE that lacks a value which is gone. Only where the client has asked for completion.
-    pub fn superseded(&mut self, relation: RelId) {
-        begin_superseded(self.room(), relation);
+    /// Starts a row change; [`Frame::tuple`] adds its parts, [`Frame::row_end`] sends it. `own` only where the client has asked
+    /// for it.
+    pub fn row(&mut self, kind: RowKind, relation: RelId, own: RowFlags) {
+        match self.version {
+            ProtocolVersion::V6 => begin_row_with(self.room(), kind, relation, own),
+            version => begin_row(self.room(), version, None, kind, relation),
+        }
     }
 
     /// Adds one tuple of a row change. `filled` are values that it only points to.

@@ -11,3 +11,4 @@ pub mod plugin;
 pub mod session;
 pub mod sets;
 pub mod tables;
+pub mod versions;

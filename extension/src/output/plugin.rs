@@ -17,6 +17,7 @@ use super::hold_back::HoldBack;
 use super::session::Terms;
 use super::sets::{self, set_columns};
 use super::tables::{Kind, Tables};
+use super::versions::RowVersions;
 use crate::counters::{Counts, Tally};
 use crate::error::Report;
 use crate::pg::decoding::{
@@ -32,7 +33,7 @@ use spock_core::filter::{Action, Actions};
 use spock_core::types::OriginId;
 use spock_core::wire::announcement::{self, Announcement};
 use spock_core::wire::control::{MESSAGE_PREFIX, Payload, PayloadError};
-use spock_core::wire::row::{Part, RowKind};
+use spock_core::wire::row::{DISPLACED_PREFIX, Part, RowFlags, RowKind};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
@@ -62,6 +63,7 @@ pub struct Publisher {
     changes: u32,
     tally: Tally,
     standbys: HoldBack,
+    versions: RowVersions,
 }
 
 impl Publish for Publisher {
@@ -73,6 +75,7 @@ impl Publish for Publisher {
             frame: Frame::new(terms.version),
             row: RowBuffer::new(home.scratch(c"spock row")),
             completion: Completion::new(home.child(c"spock fetched values")),
+            versions: RowVersions::new(terms.row_versions, terms.origin),
             terms,
             started: false,
             announced: false,
@@ -87,6 +90,7 @@ impl Publish for Publisher {
     fn begin(&mut self, _stream: &mut Stream<'_>, _txn: Txn<'_>) -> Result<(), Report> {
         self.announced = false;
         self.repairing = false;
+        self.versions.begin();
         self.tally.forget();
         Ok(())
     }
@@ -98,6 +102,10 @@ impl Publish for Publisher {
             Kind::Silent => Ok(()),
             Kind::SetCatalog => self.set_changed(change),
             Kind::Queue => self.queue_row(stream, txn, change),
+            Kind::RowVersion => {
+                self.versions.told(&mut self.row, change);
+                Ok(())
+            }
             Kind::Published => self.published_row(stream, txn, change),
         }
     }
@@ -152,6 +160,10 @@ impl Publish for Publisher {
         self.count(stream);
         if message.prefix.to_bytes() == announcement::PREFIX {
             return self.announcement(stream, txn, message);
+        }
+        if message.prefix.to_bytes() == DISPLACED_PREFIX {
+            self.versions.displacing(txn.is_some() && message.payload == [1]);
+            return Ok(());
         }
         if message.prefix.to_bytes() != MESSAGE_PREFIX {
             return Ok(());
@@ -275,27 +287,31 @@ impl Publisher {
         if change.new.or(change.old).is_none() {
             return Ok(());
         }
+        // Its place is taken there as well.
+        if change.kind == RowKind::Delete && self.versions.leaves_out_deletes() {
+            return Ok(());
+        }
         self.announce(stream, txn)?;
         if self.repairing {
             return Ok(());
         }
         if self.tables.entry(change.table).takes_all(action(change.kind)) {
-            return self.send_row(stream, change);
+            return self.send_row(stream, txn, change);
         }
-        self.filtered_row(stream, change)
+        self.filtered_row(stream, txn, change)
     }
 
     /// A row of a table that goes out only in part.
-    fn filtered_row(&mut self, stream: &mut Stream<'_>, change: RowChange<'_>) -> Result<(), Report> {
+    fn filtered_row(&mut self, stream: &mut Stream<'_>, txn: Txn<'_>, change: RowChange<'_>) -> Result<(), Report> {
         let completed = change.new.zip(change.old).and_then(|(new, old)| Completed::of(new, old, change.table));
         let new = completed.as_ref().map(Completed::row).or(change.new);
         match self.tables.entry(change.table).filtered(RowChange { new, ..change }) {
-            Some(change) => self.send_row(stream, change),
+            Some(change) => self.send_row(stream, txn, change),
             None => Ok(()),
         }
     }
 
-    fn send_row(&mut self, stream: &mut Stream<'_>, change: RowChange<'_>) -> Result<(), Report> {
+    fn send_row(&mut self, stream: &mut Stream<'_>, txn: Txn<'_>, change: RowChange<'_>) -> Result<(), Report> {
         self.describe(stream, change.table)?;
         let entry = self.tables.entry(change.table);
         if entry.kind == Kind::Published {
@@ -308,10 +324,8 @@ impl Publisher {
             }
             _ => Lack::Nothing,
         };
-        match lack {
-            Lack::Gone => self.frame.superseded(entry.id),
-            Lack::Nothing | Lack::Unread => self.frame.row(change.kind, entry.id),
-        }
+        let version = change.part.and_then(|part| self.versions.of(part, txn));
+        self.frame.row(change.kind, entry.id, RowFlags { superseded: lack == Lack::Gone, version });
         if let Some(old) = change.old {
             self.frame.tuple(Part::Key, &mut entry.columns, change.table, (old, Filled::NONE), &mut self.row);
         }
@@ -334,7 +348,7 @@ impl Publisher {
         if self.repairing {
             return Ok(());
         }
-        self.send_row(stream, change)
+        self.send_row(stream, txn, change)
     }
 
     /// A row of `spock.replication_set` changed: flags of a subscribed set count from here on.

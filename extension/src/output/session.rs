@@ -29,6 +29,8 @@ pub struct Terms {
     pub announcements: bool,
     /// UPDATEs are sent with their unchanged out-of-line values.
     pub completion: bool,
+    /// Versions of single rows are sent.
+    pub row_versions: bool,
     /// The startup message, in order.
     pub reply: Vec<(&'static str, String)>,
 }
@@ -51,6 +53,7 @@ pub fn negotiate(session: &Session<'_>, given: &[(String, Option<String>)]) -> R
         node_name,
         announcements: options.announcements,
         completion: options.completion,
+        row_versions: options.row_versions,
         reply: options.startup_reply(&facts, platform::process_id()),
     };
     // A table that catches up comes without sets: then all of it is wanted.

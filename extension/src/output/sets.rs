@@ -11,6 +11,8 @@ use spock_core::types::{NodeId, RelId};
 pub const CATALOG_SCHEMA: &str = "spock";
 /// Control messages as rows.
 pub const QUEUE: &str = "queue";
+/// Table with versions of rows that the server cannot keep.
+pub const ROW_VERSION: &str = "row_version";
 /// The sets themselves.
 pub const REPLICATION_SET: &str = "replication_set";
 /// Which tables are in which set.

@@ -8,7 +8,7 @@
 //! 3. The number of entries is bounded by the tables that exist: dropping a table invalidates it.
 
 use super::format::{self, Granted};
-use super::sets::{CATALOG_SCHEMA, Publication, QUEUE, REPLICATION_SET, Sets};
+use super::sets::{CATALOG_SCHEMA, Publication, QUEUE, REPLICATION_SET, ROW_VERSION, Sets};
 use crate::pg::decoding::{RowChange, TableRef, TupleRef};
 use crate::pg::invalidation::{self, Changed};
 use crate::pg::memory::OwnedContext;
@@ -42,6 +42,8 @@ pub enum Kind {
     Queue,
     /// `spock.replication_set`: not sent, but read.
     SetCatalog,
+    /// `spock.row_version`: not sent, but read.
+    RowVersion,
     /// A table that the client gets.
     Published,
 }
@@ -110,7 +112,7 @@ impl Table {
 
     /// What the row filters make of a change: `None`, or what is sent. An UPDATE that crosses them is an INSERT or a DELETE.
     pub fn filtered<'t>(&mut self, change: RowChange<'t>) -> Option<RowChange<'t>> {
-        let RowChange { kind, table, old, new } = change;
+        let RowChange { kind, table, part, old, new } = change;
         match kind {
             RowKind::Insert => (self.ask(Action::Insert, |rule| rule.wants(new?)) == Some(true)).then_some(change),
             // What cannot be told is sent: a row that the client does not have is not deleted there.
@@ -124,9 +126,9 @@ impl Table {
                 let now = self.ask(Action::Update, |rule| rule.wants(row)).unwrap_or(before != Some(false));
                 match crossing(before, now, self.actions)? {
                     Action::Insert if is_whole(row, table) => {
-                        Some(RowChange { kind: RowKind::Insert, table, old: None, new })
+                        Some(RowChange { kind: RowKind::Insert, table, part, old: None, new })
                     }
-                    Action::Delete => Some(RowChange { kind: RowKind::Delete, table, old, new: None }),
+                    Action::Delete => Some(RowChange { kind: RowKind::Delete, table, part, old, new: None }),
                     _ => Some(change),
                 }
             }
@@ -240,7 +242,7 @@ impl Tables {
                 entry.publish(table, publications, self.granted);
             }
             Kind::Queue => entry.columns = travelling_columns(table, None, self.granted, home),
-            Kind::Silent | Kind::SetCatalog => {}
+            Kind::Silent | Kind::SetCatalog | Kind::RowVersion => {}
         }
         self.entries.push(entry);
         let at = self.entries.len() - 1;
@@ -259,6 +261,7 @@ impl Coverage {
             Some(only) if only.0.as_bytes() == schema && only.1.as_bytes() == name => Kind::Published,
             Some(_) => Kind::Silent,
             None if spock && name == QUEUE.as_bytes() => Kind::Queue,
+            None if spock && name == ROW_VERSION.as_bytes() => Kind::RowVersion,
             // Our catalogs describe this node; another node has its own.
             None if spock => Kind::Silent,
             None => Kind::Published,

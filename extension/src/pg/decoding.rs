@@ -240,6 +240,8 @@ pub struct RowChange<'t> {
     pub kind: RowKind,
     /// In which table.
     pub table: TableRef<'t>,
+    /// The part (subtransaction) of the transaction that wrote it; `None`: it is not of a part.
+    pub part: Option<Xid>,
     /// The old identity, if WAL has it: all columns under REPLICA IDENTITY FULL, else those of the identity (and those
     /// with `log_old_value`), the others NULL.
     pub old: Option<TupleRef<'t>>,
@@ -478,7 +480,9 @@ unsafe extern "C-unwind" fn change(
         let tuples = &change.data.tp;
         (compat::tuple(tuples.oldtuple), compat::tuple(tuples.newtuple))
     };
-    let row = RowChange { kind, table: table(relation), old: TupleRef::view(old), new: TupleRef::view(new) };
+    // SAFETY: null, or the live entry of the (sub)transaction.
+    let part = unsafe { change.txn.as_ref() }.map(|part| Xid(part.xid.into_inner())).filter(|part| *part != txn.xid());
+    let row = RowChange { kind, table: table(relation), part, old: TupleRef::view(old), new: TupleRef::view(new) };
     publisher.row(&mut stream(ctx), txn, row).or_raise();
 }
 

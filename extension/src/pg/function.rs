@@ -46,6 +46,8 @@ pub enum Value {
     Lsn(Option<Lsn>),
     /// `timestamp with time zone`
     Time(PgTime),
+    /// `interval`, in microseconds
+    Interval(i64),
     /// What a function of the server returned, of the declared type
     Computed(pg_sys::Datum),
 }
@@ -80,6 +82,7 @@ impl Value {
             Self::Jsonb(value) => Some(jsonb_datum(&value)),
             Self::Lsn(value) => Some(pg_sys::Datum::from(value.map_or(0, Lsn::get))),
             Self::Time(value) => Some(pg_sys::Datum::from(value.micros())),
+            Self::Interval(value) => Some(interval_datum(value)),
             Self::Computed(value) => Some(value),
         }
     }
@@ -92,6 +95,15 @@ fn name_datum(value: &str) -> pg_sys::Datum {
         let name: pg_sys::Name = pg_sys::palloc0(size_of::<pg_sys::NameData>()).cast();
         pg_sys::namestrcpy(name, text.as_ptr());
         pg_sys::Datum::from(name)
+    }
+}
+
+fn interval_datum(micros: i64) -> pg_sys::Datum {
+    // SAFETY: the room is a whole Interval; without months and days it is a time.
+    unsafe {
+        let interval: *mut pg_sys::Interval = pg_sys::palloc0(size_of::<pg_sys::Interval>()).cast();
+        (*interval).time = micros;
+        pg_sys::Datum::from(interval)
     }
 }
 

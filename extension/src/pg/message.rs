@@ -11,6 +11,15 @@ const PREFIX: &core::ffi::CStr = c"Spock";
 /// Prefix of announcements, which only some peers get.
 const ANNOUNCEMENT: &core::ffi::CStr = c"spock_applied";
 
+/// Prefix of what is said around a DELETE of a displaced row: `spock_core::wire::row::DISPLACED_PREFIX`.
+const DISPLACED: &core::ffi::CStr = c"spock_displaced";
+
+/// A displaced row is deleted from here on, or is no more: decoded at its place among the changes of the current transaction.
+pub fn write_displacing(begins: bool) {
+    // SAFETY: the pointers are valid for the call; the record is written by the server, which raises on failure.
+    unsafe { log_logical_message(DISPLACED, &[u8::from(begins)], true) };
+}
+
 /// Writes an announcement outside transactions and waits until it is on disk, and with it all that was written before. Returns
 /// the end of its record.
 pub fn write_announcement(payload: &[u8]) -> Option<Lsn> {

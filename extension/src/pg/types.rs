@@ -234,6 +234,11 @@ impl LoadedRow<'_> {
         self.plain(attribute).map(|datum| datum.value() as u32)
     }
 
+    /// A column of eight bytes by value (`bigint`, `xid8`, `timestamptz`) of one of our own catalog tables; `None` for NULL.
+    pub fn integer(&self, attribute: u16) -> Option<i64> {
+        self.plain(attribute).map(|datum| datum.value() as i64)
+    }
+
     /// A text[] column of one of our own catalog tables; `None` for NULL.
     pub fn text_array(&mut self, attribute: u16) -> Option<Vec<String>> {
         let datum = self.plain(attribute)?;

@@ -22,6 +22,12 @@ pub fn gone(_: &Call) -> Result<Answer, Report> {
         .hint("Use spock.repset_show_table()."))
 }
 
+/// `sub_show_status(subscription_name)`, before it had the column `clock_skew`.
+pub fn show_subscriptions(call: &Call) -> Result<Answer, Report> {
+    let rows = super::status::subscription_rows(call)?;
+    Ok(Answer::Rows(rows.into_iter().map(|(_, row)| row).collect()))
+}
+
 /// `xact_commit_timestamp_origin(xid)`
 pub fn commit_timestamp_origin(call: &Call) -> Result<Answer, Report> {
     let Some((time, origin)) = call.xid(0).and_then(origin::commit_data) else {

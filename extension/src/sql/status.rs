@@ -19,6 +19,7 @@ use crate::pg::{authority, latch, server};
 use crate::settings;
 use crate::worker::progress;
 use crate::worker::registry::{self, Role, WorkerStatus, WorkerView};
+use crate::worker::skew;
 
 /// Between two looks at the sync states, as in the C edition.
 const SYNC_POLL: Duration = Duration::from_millis(200);
@@ -46,10 +47,10 @@ fn status_word(subscription: &Subscription) -> Result<&'static str, Report> {
     })
 }
 
-/// `sub_show_status(subscription_name)`
-pub fn show_subscriptions(call: &Call) -> Result<Answer, Report> {
+/// Subscriptions that a call asks for, each with its columns as the C edition has them.
+pub(super) fn subscription_rows(call: &Call) -> Result<Vec<(Subscription, Vec<Value>)>, Report> {
     let row = |subscription: Subscription| {
-        Ok(vec![
+        let values = vec![
             Value::Text(subscription.name.clone()),
             Value::Text(status_word(&subscription)?.to_owned()),
             Value::Text(subscription.origin.name.clone()),
@@ -57,9 +58,22 @@ pub fn show_subscriptions(call: &Call) -> Result<Answer, Report> {
             Value::Text(subscription.slot_name.clone()),
             Value::texts(&subscription.replication_sets),
             Value::texts(&subscription.forward_origins),
-        ])
+        ];
+        Ok((subscription, values))
     };
-    Ok(Answer::Rows(chosen(call)?.into_iter().map(row).collect::<Result<_, Report>>()?))
+    chosen(call)?.into_iter().map(row).collect()
+}
+
+/// `sub_show_status(subscription_name)`
+pub fn show_subscriptions(call: &Call) -> Result<Answer, Report> {
+    let rows = subscription_rows(call)?;
+    let measured = skew::of_database(server::database_oid());
+    let with_skew = |(subscription, mut row): (Subscription, Vec<Value>)| {
+        let known = measured.iter().find(|(node, _)| *node == subscription.origin.id);
+        row.push(known.map_or(Value::Null, |(_, skew)| Value::Interval(skew.offset_us)));
+        row
+    };
+    Ok(Answer::Rows(rows.into_iter().map(with_skew).collect()))
 }
 
 /// `sub_worker_status(subscription_name)`: one row per subscription, also when nothing runs.

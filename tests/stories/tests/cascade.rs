@@ -1,6 +1,8 @@
 //! Forwarding: a node that hands on what it got from others, without loops and without forgetting who wrote it.
 
 use spock_mesh::Mesh;
+use spock_mesh::prefix::ServerKind;
+use spock_mesh::story::server_under_test;
 
 const ALL: &str = "select * from t order by id";
 const WRITTEN: &str = "select (spock.xact_commit_timestamp_origin(xmin)).timestamp from t where id = 1";
@@ -94,4 +96,68 @@ fn a_forwarding_subscription_stands_alone() {
     let dsn = mesh.node("n1").dsn();
     let error = mesh.node("n3").sql_error(&format!("select spock.sub_create('second', '{dsn}')"));
     assert_eq!(error.code, "55000", "{error}");
+}
+
+/// The last node of the chain displaces by itself what is displaced on the way: it is told of no removal.
+#[test]
+fn a_row_that_is_displaced_on_the_way_comes_back_at_the_end_of_the_chain() {
+    let mesh = Mesh::unjoined(["n1", "n2", "n3"]);
+    mesh.everywhere("create table t (id int primary key, u int unique, v text)");
+    mesh.everywhere("select spock.repset_add_table('default', 't')");
+    // n3 knows of three nodes, so it remembers what is removed.
+    mesh.subscribe("n3", "n1", "").hold("n1", "n3");
+    mesh.subscribe("n2", "n1", "").subscribe("n3", "n2", ", forward_origins := '{all}'");
+    let (n1, n2, n3) = (mesh.node("n1"), mesh.node("n2"), mesh.node("n3"));
+    let shown = |rows: &str| {
+        for node in [n2, n3] {
+            node.comes_to_read("select coalesce(string_agg(id || v, ',' order by id), 'none') from t", rows);
+        }
+    };
+    n2.sql("insert into t values (2, 7, 'b')");
+    shown("2b");
+    n1.sql("insert into t values (1, 7, 'a')");
+    shown("1a");
+    n1.sql("delete from t where id = 1");
+    shown("2b");
+    // It is the version that it was.
+    let writer = n2.query_one("select node_id from spock.local_node");
+    n3.reads("select (spock.xact_commit_timestamp_origin(xmin)).roident from t", &writer);
+    settle_rounds(&mesh);
+    assert_eq!(n3.query_one("select * from t"), n2.query_one("select * from t"));
+    // The link that is held was cut.
+    mesh.logs_hold_nothing_unexpected(&["connection to client lost"]);
+}
+
+/// What an older change adds to a row leaves it the version that it has, down the chain too.
+#[test]
+fn a_row_that_is_added_to_on_the_way_keeps_its_version() {
+    let mesh = Mesh::unjoined(["n1", "n2", "n3"]);
+    mesh.everywhere("create table t (id int primary key, n int not null, w text)");
+    mesh.everywhere("select spock.repset_add_table('default', 't')");
+    if server_under_test() == ServerKind::Stock {
+        mesh.everywhere("alter table t replica identity full");
+    }
+    mesh.everywhere("select spock.delta_apply('t', 'n')");
+    mesh.subscribe("n2", "n1", "");
+    let (n1, n2, n3) = (mesh.node("n1"), mesh.node("n2"), mesh.node("n3"));
+    n1.sql("insert into t values (1, 0, 'none'), (2, 0, 'none')");
+    mesh.settle();
+    mesh.hold("n1", "n2");
+    n1.sql("update t set n = n + 1, w = 'older'");
+    n2.sql("update t set n = n + 10, w = 'newer'");
+    // What it has of the first row it knows from a copy.
+    mesh.subscribe("n3", "n2", ", forward_origins := '{all}'");
+    n2.sql("update t set n = n + 100, w = 'newest' where id = 2");
+    mesh.settle_between("n2", "n3", "sub_n2_n3");
+    mesh.release("n1", "n2");
+    settle_rounds(&mesh);
+    let version =
+        "select coalesce(v.commit_ts, c.timestamp), coalesce(nullif(coalesce(v.origin, c.roident), 0), l.node_id)
+        from t cross join lateral spock.xact_commit_timestamp_origin(t.xmin) c cross join spock.local_node l
+        left join spock.row_version v on (v.written_by::text::numeric % 4294967296)::text = t.xmin::text order by id";
+    for node in [n2, n3] {
+        node.reads("select * from t order by id", "1|11|newer\n2|111|newest");
+        node.reads(version, &n2.query_one(version));
+    }
+    mesh.logs_hold_nothing_unexpected(&["the statement is not replicated"]);
 }

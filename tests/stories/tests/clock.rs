@@ -149,6 +149,9 @@ fn d8_clocks_apart_are_measured_shown_and_warned_about_and_nodes_end_equal() {
     n1.comes_to_log("ms behind ours");
     n1.sql("insert into acct values (1, 0), (2, 0)");
     mesh.settle();
+    for shown in ["spock.sub_show_status()", "spock.lag_tracker"] {
+        n2.comes_to_read(&format!("select clock_skew between '29 s' and '31 s' from {shown}"), "t");
+    }
     mesh.cut("n1", "n2");
     n1.sql("update acct set bal = 10 where id = 1").sql("delete from acct where id = 2");
     n2.sql("update acct set bal = 20 where id = 1").sql("update acct set bal = 20 where id = 2");

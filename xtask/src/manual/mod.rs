@@ -20,6 +20,7 @@ mod settings;
 const SCRIPT: &str = "extension/sql/spock--7.0.0.sql";
 const CALLS: &str = "tests/contract/calls.tsv";
 const VIEWS: &str = "tests/contract/relations.tsv";
+const DIFFERENCES: &str = "tests/contract/differences.tsv";
 const WORDS: &str = "manual/reference.toml";
 const SETTINGS: &str = "extension/src/settings";
 
@@ -34,7 +35,7 @@ pub fn chapters(root: &Path) -> Result<Vec<(&'static str, String)>> {
     let script = script::read(&read(SCRIPT)?).map_err(wrong(SCRIPT))?;
     let words = reference::read(&read(WORDS)?).map_err(wrong(WORDS))?;
     let rights = reference::rights(&read(CALLS)?);
-    let views = reference::view_columns(&read(VIEWS)?);
+    let views = reference::view_columns(&read(VIEWS)?, &read(DIFFERENCES)?);
     let functions = render::functions(&script, &words, &rights, &views).map_err(wrong(WORDS))?;
     let mut definitions = read("extension/src/settings.rs")?;
     let dir = root.join(SETTINGS);

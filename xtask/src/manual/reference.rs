@@ -77,14 +77,15 @@ pub fn rights(calls: &str) -> BTreeMap<String, Right> {
         .collect()
 }
 
-/// Columns of views as the contract has them: name and type, in order.
-pub fn view_columns(relations: &str) -> BTreeMap<String, Vec<(String, String)>> {
+/// Columns of views: name and type, in order. `relations`: as the contract has them; `differences`: those of ours behind them.
+pub fn view_columns(relations: &str, differences: &str) -> BTreeMap<String, Vec<(String, String)>> {
     let mut views: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
-    for line in relations.lines() {
+    for line in relations.lines().chain(differences.lines()) {
         let fields: Vec<&str> = line.split('\t').collect();
-        if let [name, "v", _, column, kind, ..] = fields.as_slice() {
-            views.entry((*name).to_owned()).or_default().push(((*column).to_owned(), (*kind).to_owned()));
-        }
+        let ([name, "v", _, column, kind, ..] | ["relation column", name, kind, column, _]) = fields.as_slice() else {
+            continue;
+        };
+        views.entry((*name).to_owned()).or_default().push(((*column).to_owned(), (*kind).to_owned()));
     }
     views
 }

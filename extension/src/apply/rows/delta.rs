@@ -140,7 +140,7 @@ impl Row<'_> {
             ConflictType::InsertExists => Change::Insert,
             _ => Change::Update(Values::Whole),
         };
-        match decide(&known, change, &versions.remote()).write {
+        match decide(&known, change, &versions.addition()).write {
             Write::Count => {}
             Write::Keep => return Ok(Some(conflict)),
             // It is not older any more.

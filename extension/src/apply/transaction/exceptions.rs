@@ -164,6 +164,7 @@ impl Applier<'_> {
         });
         done.map_err(|caught| {
             self.relations.abandon_all();
+            self.versions.end_row();
             if let Some(open) = self.current.as_mut().and_then(|current| current.open.as_mut()) {
                 // The rollback has put back user and settings.
                 core::mem::forget(open.owner.take());
