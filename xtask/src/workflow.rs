@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::matrix::{Cell, Matrix};
+use crate::suites::Suite;
 
 /// How long a job may take, in minutes: a cold build takes 10, all stories 10 more; a release builds the extension three times.
 const JOB_MINUTES_MAX: u32 = 90;
@@ -60,14 +61,16 @@ fn release(matrix: &Matrix) -> String {
 /// A job that runs once for each cell, up to its own last steps.
 fn matrix_job<'a>(name: &str, cells: impl Iterator<Item = &'a Cell>) -> String {
     let mut text = format!(
-        "  {name}:\n    name: ${{{{ matrix.cell }}}}\n    runs-on: ${{{{ matrix.runner }}}}\n    container: ${{{{ matrix.image }}}}\n\
+        "  {name}:\n    name: ${{{{ matrix.cell }}}}\n    runs-on: ${{{{ matrix.runner }}}}\n    container:\n      image: ${{{{ matrix.image }}}}\n      options: ${{{{ matrix.options }}}}\n\
          \x20   timeout-minutes: {JOB_MINUTES_MAX}\n    strategy:\n      fail-fast: false\n      matrix:\n        include:\n"
     );
     for cell in cells {
         let runner = if cell.arch == "aarch64" { "ubuntu-24.04-arm" } else { "ubuntu-24.04" };
+        // Clean roots are made and entered in namespaces, with mounts of their own.
+        let options = if cell.suites.contains(&Suite::Package) { "--privileged" } else { "" };
         let _ = writeln!(
             text,
-            "          - {{ cell: {}, runner: {runner}, image: \"{}\", distribution: {}, arch: {}, prelude: \"{}\" }}",
+            "          - {{ cell: {}, runner: {runner}, image: \"{}\", options: \"{options}\", distribution: {}, arch: {}, prelude: \"{}\" }}",
             cell.name,
             image(&cell.distribution),
             cell.distribution,

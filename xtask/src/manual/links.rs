@@ -12,7 +12,8 @@ use crate::args::Cli;
 /// The manual's chapters.
 const BOOK: &str = "manual/src/";
 const CONTENTS: &str = "manual/src/SUMMARY.md";
-const INCLUDE: &str = "{{#include ";
+/// Begins a line that stands for another file.
+pub(super) const INCLUDE: &str = "{{#include ";
 
 /// What is wrong: path, line from 1, what.
 pub type Wrong = (String, usize, String);
@@ -123,7 +124,7 @@ fn leads_nowhere(
 }
 
 /// `target` as seen from the file `from`, from the root.
-fn normal(from: &str, target: &str) -> String {
+pub(super) fn normal(from: &str, target: &str) -> String {
     let mut path = PathBuf::new();
     for component in Path::new(from).parent().unwrap_or(Path::new("")).join(target).components() {
         match component {
@@ -137,26 +138,36 @@ fn normal(from: &str, target: &str) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// What headings are called in links: lower case, spaces as dashes, no other punctuation; repeated ones are numbered.
+/// What the headings of a file are called in links.
 fn anchors(files: &BTreeMap<&str, &str>, path: &str, text: &str) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
+    let (mut found, mut seen) = (Vec::new(), BTreeMap::new());
     for (_, part) in parts(files, path, text) {
         let Part::Prose(line) = part else { continue };
         let heading = line.trim_start_matches('#');
-        if heading.len() == line.len() || !heading.starts_with(' ') {
-            continue;
+        if heading.len() != line.len() && heading.starts_with(' ') {
+            found.push(numbered(name_of(heading), &mut seen));
         }
-        let keep = |c: char| match c {
-            ' ' => Some('-'),
-            '-' | '_' => Some(c),
-            c if c.is_alphanumeric() => Some(c.to_ascii_lowercase()),
-            _ => None,
-        };
-        let name: String = heading.trim().chars().filter_map(keep).collect();
-        let before = found.iter().filter(|other| **other == name).count();
-        found.push(if before == 0 { name } else { format!("{name}-{before}") });
     }
     found
+}
+
+/// What a heading is called in links: lower case, spaces as dashes, no other punctuation.
+pub(super) fn name_of(heading: &str) -> String {
+    let keep = |c: char| match c {
+        ' ' => Some('-'),
+        '-' | '_' => Some(c),
+        c if c.is_alphanumeric() => Some(c.to_ascii_lowercase()),
+        _ => None,
+    };
+    heading.trim().chars().filter_map(keep).collect()
+}
+
+/// The name, with a number when other headings of the file are called so, too; `seen` counts them.
+pub(super) fn numbered(name: String, seen: &mut BTreeMap<String, usize>) -> String {
+    let before = seen.entry(name.clone()).or_default();
+    let own = if *before == 0 { name } else { format!("{name}-{before}") };
+    *before += 1;
+    own
 }
 
 /// Commands of ours: lines of console blocks, and code spans that end on their line.

@@ -1,7 +1,8 @@
 //! The user manual, `manual/`: its generated chapters, and whether its links lead somewhere.
 //!
 //! [`script`] reads the objects of the install script, [`settings`] the definitions of settings, [`reference`] what
-//! `manual/reference.toml` says about objects; [`render`] writes the chapters; [`links`] checks every Markdown file.
+//! `manual/reference.toml` says about objects; [`render`] writes the chapters; [`links`] checks every Markdown file; [`html`] makes
+//! the pages that packages carry.
 //!
 //! **Invariant:** an object, argument, column or setting without words, and words without an object, are errors: the chapters
 //! cannot fall behind the code.
@@ -11,6 +12,7 @@ use std::path::Path;
 
 use crate::exit::{Failure, Result};
 
+pub mod html;
 pub mod links;
 mod reference;
 mod render;

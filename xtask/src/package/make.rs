@@ -16,6 +16,7 @@ use crate::package::sbom::{self, Sbom};
 use crate::package::{deb, oci, relations, rpm, tarball};
 use crate::say::Progress;
 use crate::server;
+use crate::target::Origin;
 use crate::{extension, files};
 
 /// Everything that making needs, beside the package itself.
@@ -27,6 +28,8 @@ struct Maker<'a> {
     private: BTreeSet<String>,
     /// Where those are.
     libdir: PathBuf,
+    /// Which packages of Debian bring them.
+    shlibs: String,
     log: PathBuf,
 }
 
@@ -36,7 +39,7 @@ pub fn make(cx: &Cx, plan: &Plan<'_>) -> Result<Vec<Artefact>> {
     let name = format!("{label}: strip");
     let progress = cx.say.begin(&name, "");
     let crates = sbom::crates(cx, plan.target)?;
-    let built = Built::collect(cx, plan, sbom::licence_list(&crates), &progress)?;
+    let built = Built::collect(cx, plan, sbom::licence_list(&crates)?, &progress)?;
     progress.done();
     let overrides = extension::profile_overrides();
     if !overrides.is_empty() {
@@ -47,9 +50,15 @@ pub fn make(cx: &Cx, plan: &Plan<'_>) -> Result<Vec<Artefact>> {
         Kind::Patched => relations::private(&libdir)?,
         Kind::Stock => BTreeSet::new(),
     };
+    let shlibs = match (plan.target.kind, &plan.target.origin) {
+        (Kind::Patched, _) => relations::shlibs(&private),
+        // The distribution's own libpq says itself what it asks for; no package owns the one beside another stock server.
+        (Kind::Stock, Origin::Installed(_)) => String::new(),
+        (Kind::Stock, _) => format!("libpq 5 libpq5 (>= {}~)\n", plan.major()),
+    };
     files::make_dir(&plan.out)?;
     let log = plan.target.dirs.log("package");
-    let maker = Maker { cx, plan, sbom: Sbom::new(cx, plan, crates), private, libdir, log };
+    let maker = Maker { cx, plan, sbom: Sbom::new(cx, plan, crates), private, libdir, shlibs, log };
     let payload = Payload { plan, built: &built, root: &cx.root };
     let mut artefacts = Vec::new();
     for format in &plan.formats {
@@ -80,7 +89,7 @@ impl Maker<'_> {
             if package.role != Role::Debug {
                 files::remove_if_there(&root)?;
                 package.tree.materialise(&root, self.plan.epoch)?;
-                let needs = relations::deb(&root, &package.tree, &self.libdir, &self.private, &self.log)?;
+                let needs = relations::deb(&root, &package.tree, &self.libdir, &self.shlibs, &self.log)?;
                 package.depends.extend(needs);
                 if package.scripts.is_some() {
                     package.depends.push(super::plan::Relation::any("passwd"));

@@ -3,7 +3,7 @@
 //! In reading order: [`plan`] is what will be made, from what was typed; [`layout`] where things go on the user's system;
 //! [`strip`] parts programs from their debug symbols; [`payload`] puts the files of each package together as a [`tree`];
 //! [`relations`] reads from the built files what a package needs; [`deb`], [`rpm`], [`tarball`] and [`oci`] write bytes;
-//! [`sbom`], [`publish`] say what was written; [`verify`] does it twice and [`compare`] looks where the bytes differ. [`texts`] renders `packaging/`.
+//! [`sbom`], [`publish`] say what was written, [`licences`] what goes along with it; [`verify`] does it twice and [`compare`] looks where the bytes differ. [`texts`] renders `packaging/`.
 //!
 //! **Invariants.** A writer is a function of a [`plan::Package`] and an epoch: no clock, no umask, no owner, no path of this
 //! machine reaches its bytes. Dependencies come from DT_NEEDED of the files in the package.
@@ -11,6 +11,7 @@
 pub mod compare;
 pub mod deb;
 pub mod layout;
+pub mod licences;
 pub mod make;
 pub mod oci;
 pub mod payload;

@@ -6,6 +6,7 @@ use crate::cx::Cx;
 use crate::exit::{Failure, Result};
 use crate::extension;
 use crate::major::Kind;
+use crate::manual;
 use crate::package::layout::{Family, Layout};
 use crate::package::plan::{Package, Plan, Relation, Role, Scripts};
 use crate::package::strip::{self, Source, Stripped};
@@ -27,6 +28,8 @@ pub struct Built {
     pub extension: Stripped,
     /// Lines of crate, version and licence.
     pub third_party: String,
+    /// Names and texts of the manual's pages.
+    pub manual: Vec<(String, String)>,
     /// Does the built server know `output_plugin_libraries`? None: it is for the machine to say.
     pub lists_plugins: Option<bool>,
 }
@@ -53,7 +56,8 @@ impl Built {
             let said = cx.ask(&prefix.join("bin/postgres").to_string_lossy(), &["--describe-config"])?;
             lists_plugins = Some(said.lines().any(|line| line.starts_with("output_plugin_libraries\t")));
         }
-        Ok(Self { server, extension, third_party, lists_plugins })
+        let manual = manual::html::pages(&cx.root)?;
+        Ok(Self { server, extension, third_party, manual, lists_plugins })
     }
 }
 
@@ -240,8 +244,20 @@ impl Payload<'_> {
         }
         if package.role == Role::Extension {
             package.tree.text(&format!("{dir}/third-party.txt"), 0o644, self.built.third_party.clone());
+            self.manual(&format!("usr/share/doc/{name}"), &mut package.tree);
+        }
+        // Where Debian's help systems look for what a package has to read.
+        if package.role == Role::Extension && family == Family::Debian {
+            let texts = Texts::of(self.root).with("PACKAGE", &name).with("MAJOR", self.plan.major());
+            package.tree.text(&format!("usr/share/doc-base/{name}.manual"), 0o644, texts.render("doc-base.in")?);
         }
         Ok(())
+    }
+
+    fn manual(&self, dir: &str, tree: &mut Tree) {
+        for (name, text) in &self.built.manual {
+            tree.text(&format!("{dir}/html/{name}"), 0o644, text.clone());
+        }
     }
 
     fn copyright(&self) -> Result<String> {
@@ -284,6 +300,7 @@ impl Payload<'_> {
         package.tree.merge(self.extension_tree(&layout, &texts)?);
         self.licences("share/doc/spock", &mut package.tree)?;
         package.tree.text("share/doc/spock/third-party.txt", 0o644, self.built.third_party.clone());
+        self.manual("share/doc/spock", &mut package.tree);
         Ok((package, debug))
     }
 

@@ -41,8 +41,8 @@ pub fn private(dir: &Path) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// What a deb needs. `root` holds its tree, `libdir` the libraries named in `private`.
-pub fn deb(root: &Path, tree: &Tree, libdir: &Path, private: &BTreeSet<String>, log: &Path) -> Result<Vec<Relation>> {
+/// What a deb needs. `root` holds its tree, `libdir` the libraries that `local`, in the form of shlibs files, speaks of.
+pub fn deb(root: &Path, tree: &Tree, libdir: &Path, local: &str, log: &Path) -> Result<Vec<Relation>> {
     let programs: Vec<PathBuf> = linked(tree)?.into_iter().map(|(path, _)| root.join(path)).collect();
     if programs.is_empty() {
         return Ok(Vec::new());
@@ -50,8 +50,6 @@ pub fn deb(root: &Path, tree: &Tree, libdir: &Path, private: &BTreeSet<String>, 
     let dir = root.with_extension("shlibs");
     files::remove_if_there(&dir)?;
     files::write_whole(&dir.join("debian/control"), b"Source: x\n\nPackage: x\nArchitecture: any\n")?;
-    // A line without a package means that the library asks for none.
-    let local: String = private.iter().filter_map(|name| shlibs_line(name)).collect();
     files::write_whole(&dir.join("debian/shlibs.local"), local.as_bytes())?;
     let said = Child::new("dpkg-shlibdeps", &dir, log)
         .args(["-O".to_owned(), "--warnings=0".to_owned(), format!("-l{}", libdir.display())])
@@ -60,6 +58,11 @@ pub fn deb(root: &Path, tree: &Tree, libdir: &Path, private: &BTreeSet<String>, 
     files::remove_if_there(&dir)?;
     let list = said.lines().find_map(|line| line.strip_prefix("shlibs:Depends=")).unwrap_or_default();
     Ok(list.split(',').map(str::trim).filter(|one| !one.is_empty()).map(read_relation).collect())
+}
+
+/// A line of a shlibs file for each library of our own server. Without a package it means that the library asks for none.
+pub fn shlibs(private: &BTreeSet<String>) -> String {
+    private.iter().filter_map(|name| shlibs_line(name)).collect()
 }
 
 /// `libpq.so.5`: `libpq 5`, the form of shlibs files.

@@ -71,6 +71,7 @@ fn add(builder: &mut PackageBuilder, path: &str, entry: &Entry) -> Result<()> {
         Node::File(content) => {
             let options = FileOptions::new(to).permissions(mode);
             let options = if path.starts_with("usr/share/licenses/") { options.license() } else { options };
+            let options = if path.starts_with("usr/share/doc/") { options.doc() } else { options };
             builder.with_file_contents(content.read()?, options)
         }
     };

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use crate::digest::Digest;
 use crate::exit::{Failure, Result};
 use crate::extension::cargo;
 use crate::package::deb::architecture;
+use crate::package::licences::{self, Licensed};
 use crate::package::plan::{Format, Package, Plan, Role};
 use crate::package::relations;
 use crate::package::texts::rfc3339;
@@ -29,6 +30,8 @@ pub struct Crate {
     licence: String,
     /// SHA-256 of the crate file; none for crates of this repository.
     checksum: Option<String>,
+    /// Names and texts of its licence files.
+    texts: Vec<(String, String)>,
 }
 
 /// Writes documents for the packages of a plan.
@@ -271,11 +274,17 @@ impl Crate {
     }
 }
 
-/// One line for each crate of others: name, version, licence.
-pub fn licence_list(crates: &[Crate]) -> String {
+/// Crates of others with their licences.
+pub fn licence_list(crates: &[Crate]) -> Result<String> {
     let others = crates.iter().filter(|one| one.checksum.is_some());
-    let lines: String = others.map(|one| format!("{} {}: {}\n", one.name, one.version, one.licence)).collect();
-    format!("Crates that are linked into spock.so, with their licences as SPDX expressions.\n\n{lines}")
+    let licensed: Vec<Licensed<'_>> = others
+        .map(|one| Licensed {
+            title: format!("{} {}", one.name, one.version),
+            expression: &one.licence,
+            texts: &one.texts,
+        })
+        .collect();
+    licences::document(&licensed)
 }
 
 /// The crates that are linked into the extension of a target: normal dependencies, without procedural macros.
@@ -299,15 +308,16 @@ pub fn crates(cx: &Cx, target: &Target) -> Result<Vec<Crate>> {
     let text = fs::read_to_string(&lock).map_err(Failure::io("read", &lock))?;
     let lock: Lock = toml::from_str(&text).map_err(|e| Failure::failed(format!("Cargo.lock: {e}"), ""))?;
     let found = linked(&metadata, "spock").ok_or_else(|| Failure::failed("cargo metadata has no package spock", ""))?;
-    Ok(found
-        .into_iter()
-        .map(|package| Crate {
+    let of = |package: &Listed| -> Result<Crate> {
+        Ok(Crate {
             checksum: lock.checksum(&package.name, &package.version),
             name: package.name.clone(),
             version: package.version.clone(),
             licence: package.license.clone().unwrap_or_else(|| "NOASSERTION".to_owned()).replace('/', " OR "),
+            texts: package.manifest_path.parent().map_or(Ok(Vec::new()), licences::texts)?,
         })
-        .collect())
+    };
+    found.into_iter().map(of).collect()
 }
 
 #[derive(Deserialize)]
@@ -340,6 +350,7 @@ struct Listed {
     name: String,
     version: String,
     license: Option<String>,
+    manifest_path: PathBuf,
     targets: Vec<Built>,
 }
 
@@ -397,10 +408,10 @@ mod tests {
     #[test]
     fn only_what_is_linked_counts() {
         let text = r#"{"packages": [
-            {"id": "a", "name": "spock", "version": "7.0.0", "license": null, "targets": [{"kind": ["cdylib"]}]},
-            {"id": "b", "name": "b", "version": "1.0.0", "license": "MIT", "targets": [{"kind": ["lib"]}]},
-            {"id": "m", "name": "m", "version": "1.0.0", "license": "MIT", "targets": [{"kind": ["proc-macro"]}]},
-            {"id": "c", "name": "c", "version": "1.0.0", "license": "MIT", "targets": [{"kind": ["lib"]}]}],
+            {"id": "a", "manifest_path": "/a/Cargo.toml", "name": "spock", "version": "7.0.0", "license": null, "targets": [{"kind": ["cdylib"]}]},
+            {"id": "b", "manifest_path": "/b/Cargo.toml", "name": "b", "version": "1.0.0", "license": "MIT", "targets": [{"kind": ["lib"]}]},
+            {"id": "m", "manifest_path": "/m/Cargo.toml", "name": "m", "version": "1.0.0", "license": "MIT", "targets": [{"kind": ["proc-macro"]}]},
+            {"id": "c", "manifest_path": "/c/Cargo.toml", "name": "c", "version": "1.0.0", "license": "MIT", "targets": [{"kind": ["lib"]}]}],
           "resolve": {"nodes": [
             {"id": "a", "deps": [{"pkg": "b", "dep_kinds": [{"kind": null}]}, {"pkg": "c", "dep_kinds": [{"kind": "build"}]}]},
             {"id": "b", "deps": [{"pkg": "m", "dep_kinds": [{"kind": null}]}]},

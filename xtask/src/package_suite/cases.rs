@@ -6,7 +6,7 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
 use super::root::Root;
-use super::{Checks, manifest};
+use super::{Checks, manifest, needs};
 use crate::archive;
 use crate::child::Child;
 use crate::cx::Cx;
@@ -113,10 +113,17 @@ impl Suite<'_> {
             Child::new("rpm", Path::new("/"), &log).args(["--root", &dir]).args(debian).args(words).args(files).read()
         };
         let files: Vec<PathBuf> = packages.iter().map(|package| package.path.clone()).collect();
+        checks.check("rpm: beside the system's libraries and tools they need nothing but each other", || {
+            let said = needs::ask_rpm(self.cx, root.dir(), &files)?;
+            needs::only_the_systems(&said, &self.stock_capability())
+        })?;
         let installed = checks.check("rpm: rpm installs it, and its scripts run", || {
             rpm(&["--install", "--nodeps", "--nosignature"], &files).map(drop)
         })?;
-        checks.skip("rpm: what it depends on is found", "there is no Enterprise Linux root on this machine");
+        checks.skip(
+            "rpm: the libraries of the system that it names are in Enterprise Linux",
+            "there is no Enterprise Linux root on this machine",
+        );
         if !installed {
             return Ok(());
         }
@@ -213,6 +220,11 @@ impl Suite<'_> {
         self.round_trip(&root, checks, "oci", "999:999", &bin)
     }
 
+    /// What the extension for a stock server needs of it on Enterprise Linux.
+    fn stock_capability(&self) -> Option<String> {
+        (self.kind == Kind::Stock).then(|| format!("postgresql{}-server", self.major))
+    }
+
     /// Does the root's apt have the server that the packages are for? Our own packages bring it.
     fn has_server(&self, root: &Root, checks: &mut Checks<'_>, format: &str) -> Result<bool> {
         let server = format!("postgresql-{}", self.major);
@@ -221,7 +233,7 @@ impl Suite<'_> {
         if !there {
             checks.skip(
                 &format!("{format}: install, use, upgrade, remove"),
-                &format!("{} has no {server}", self.release),
+                &format!("{} has no {server}, and no other release of Debian that is known here", self.release),
             );
         }
         Ok(there)
@@ -238,20 +250,18 @@ impl Suite<'_> {
                 libraries.extend(names.filter(|name| !name.contains("postgresql")));
             }
             let names: Vec<&str> = libraries.iter().map(String::as_str).collect();
-            root.run(&[&["apt-get", "install", "--yes", "--no-install-recommends"], names.as_slice()].concat())
-                .map(drop)
+            root.apt_install(&names)
         })
     }
 
     fn apt_install(&self, root: &Root, packages: &[&Artefact]) -> Result<()> {
-        let mut words =
-            vec!["apt-get".to_owned(), "install".to_owned(), "--yes".to_owned(), "--no-install-recommends".to_owned()];
+        let mut words = Vec::new();
         for package in packages {
             let name = format!("packages/{}", package.path.file_name().unwrap_or_default().to_string_lossy());
             root.bring(&package.path, &name)?;
             words.push(format!("/{name}"));
         }
-        root.run(&words.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
+        root.apt_install(&words.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// Files with modes and owners, links and symbols, against the manifest; every library is found; no path of this machine.

@@ -13,8 +13,15 @@ use crate::exit::{Failure, Result};
 use crate::files;
 
 /// Directories with many files of one kind: one line each.
-const BULK: [&str; 6] =
-    ["/include/", "/share/timezone/", "/share/timezonesets/", "/share/tsearch_data/", "/.build-id/", "/lib/pgxs/"];
+const BULK: [&str; 7] = [
+    "/include/",
+    "/share/timezone/",
+    "/share/timezonesets/",
+    "/share/tsearch_data/",
+    "/.build-id/",
+    "/lib/pgxs/",
+    "/html/",
+];
 /// How many lines of a difference are shown.
 const SHOWN_MAX: usize = 25;
 

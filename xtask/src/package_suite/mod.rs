@@ -1,6 +1,6 @@
 //! Contract tests of the packages: each is installed in a clean root, compared with its manifest, used, upgraded and removed.
 //!
-//! [`root`] makes clean roots, [`manifest`] describes what is installed, [`cases`] are the tests.
+//! [`root`] makes clean roots, [`manifest`] describes what is installed, [`needs`] what an rpm asks for, [`cases`] are the tests.
 //!
 //! **Invariants.** Roots are private: nothing is installed on this machine, and servers die with the namespace that they run
 //! in. What cannot run here is said and counts as skipped.
@@ -21,6 +21,7 @@ use crate::tally::Tally;
 
 mod cases;
 mod manifest;
+mod needs;
 mod root;
 
 use cases::Suite;
@@ -79,12 +80,19 @@ pub fn run(cx: &Cx, major: Major, args: &ServerArgs, accept: bool) -> Result<Tal
         formats.iter().for_each(|format| checks.skip(&format.to_string(), "only root can make a clean root"));
         return Ok(checks.tally);
     }
-    let Some(release) = root::release_of(&machine) else {
-        let why = format!("clean roots are made with debootstrap, which has none for {}", machine.distribution);
-        formats.iter().for_each(|format| checks.skip(&format.to_string(), &why));
-        return Ok(checks.tally);
-    };
     system::require(cx, &[Purpose::PackageTests])?;
+    let suite = (kind == Kind::Stock).then(|| cx.pins.of(major).map(|pin| pin.debian_suite.clone())).transpose()?;
+    let release = match root::release_for(&machine, suite.flatten().as_deref()) {
+        Ok(release) => root::cannot_be_had(cx, release)?.map_or(Ok(release), Err),
+        Err(why) => Err(why),
+    };
+    let release = match release {
+        Ok(release) => release,
+        Err(why) => {
+            formats.iter().for_each(|format| checks.skip(&format.to_string(), &why));
+            return Ok(checks.tally);
+        }
+    };
     let artefacts = package::of_major(cx, major, args, &wish(cx, major, kind, &formats, 1))?;
     let newer = package::of_major(cx, major, args, &wish(cx, major, kind, &[Format::Deb], 2))?;
     let suite = Suite { cx, major, kind, machine, release, artefacts, newer, accept };

@@ -29,12 +29,41 @@ const COMMAND_SECONDS_MAX: &str = "600";
 /// A base root and its copies.
 const ROOTS_MB: u64 = 1500;
 
+/// Releases of Debian that roots are made of, oldest first: what was built on one runs on the later ones.
+const RELEASES: [&str; 3] = ["bookworm", "trixie", "sid"];
+
 /// The name under which debootstrap knows a distribution.
-pub fn release_of(machine: &Machine) -> Option<&'static str> {
+fn release_of(machine: &Machine) -> Option<&'static str> {
     match machine.distribution.as_str() {
         "debian-12" => Some("bookworm"),
         "debian-13" => Some("trixie"),
         _ => None,
+    }
+}
+
+/// The release in which packages that were built here are tried, or why they cannot be: the machine's own, and for a stock
+/// server that this one has not, the release that has it (`suite`).
+pub fn release_for(machine: &Machine, stock_suite: Option<&str>) -> std::result::Result<&'static str, String> {
+    let own = release_of(machine)
+        .ok_or_else(|| format!("clean roots are made with debootstrap, which has none for {}", machine.distribution))?;
+    let Some(suite) = stock_suite else { return Ok(own) };
+    let place = |name: &str| RELEASES.iter().position(|known| *known == name);
+    match place(suite) {
+        Some(at) if place(own) <= Some(at) => Ok(RELEASES[at]),
+        _ => Err(format!("the server is that of {suite}, and what is built on {own} need not run there")),
+    }
+}
+
+/// Why roots cannot be made or entered here.
+pub fn cannot_be_had(cx: &Cx, release: &str) -> Result<Option<String>> {
+    if let Err(why) = cx.ask("unshare", &["--mount", "--pid", "--fork", "true"]) {
+        let why = why.to_string().lines().next().unwrap_or_default().to_owned();
+        return Ok(Some(format!("no mount namespaces here ({why}); a container needs them allowed")));
+    }
+    match base(cx, release) {
+        Ok(_) => Ok(None),
+        Err(Failure::NotObtainable { what, tried, .. }) => Ok(Some(format!("{what}: {}", tried.join("; ")))),
+        Err(failure) => Err(failure),
     }
 }
 
@@ -87,6 +116,16 @@ impl Root {
     /// Runs a command in it, as root; everything that it starts ends with it.
     pub fn run(&self, words: &[&str]) -> Result<String> {
         self.enter(&[], words)
+    }
+
+    /// Installs packages with apt. The index is as old as the base system: when a package has moved on, it is read again.
+    pub fn apt_install(&self, packages: &[&str]) -> Result<()> {
+        let words = [&["apt-get", "install", "--yes", "--no-install-recommends"], packages].concat();
+        if self.run(&words).is_ok() {
+            return Ok(());
+        }
+        self.run(&["apt-get", "update"])?;
+        self.run(&words).map(drop)
     }
 
     /// Runs a command in it as an account, which is looked up inside.
@@ -144,23 +183,37 @@ fn base(cx: &Cx, release: &str) -> Result<PathBuf> {
     let log = cx.root.join("target/pg/log/debootstrap.log");
     let name = format!("debootstrap {release}");
     let progress = cx.say.begin(&name, "not done yet");
-    let none = || Failure::failed("apt has no Debian mirror configured", "configure one");
-    let mirror = crate::obtain::debian_mirror(cx).ok_or_else(none)?;
-    files::replace_dir(&dir, |part| {
+    let lacking = |why: String| Failure::NotObtainable {
+        what: format!("a clean root of {release}"),
+        tried: vec![why],
+        hint: "the mirror is the one of the machine's own apt".to_owned(),
+    };
+    let mirror = crate::obtain::debian_mirror(cx).ok_or_else(|| lacking("apt has no Debian mirror".to_owned()))?;
+    let made = files::replace_dir(&dir, |part| {
         Child::new("debootstrap", &cx.cache.0, &log)
             .args(["--variant=minbase", "--include=ca-certificates", release])
             .args([part])
             .args([&mirror])
             .run(&progress)?;
         let root = Root { dir: part.to_owned(), log: log.clone() };
-        let updated = root.run(&["apt-get", "update"]).map(drop);
+        // A mirror may be older than unstable's index allows; what it has is still signed.
+        let lenient = b"Acquire::Check-Valid-Until \"false\";\n";
+        let updated = files::write_whole(&part.join("etc/apt/apt.conf.d/90mirror"), lenient)
+            .and_then(|()| root.run(&["apt-get", "update"]).map(drop));
         // The copy is the result: it must outlive this handle.
         std::mem::forget(root);
         updated?;
         fs::remove_dir_all(part.join("var/cache/apt/archives")).map_err(Failure::io("remove", part))?;
         files::make_dir(&part.join("var/cache/apt/archives/partial"))
-    })?;
-    progress.done();
+    });
+    match made {
+        Ok(()) => progress.done(),
+        Err(Failure::Interrupted) => return Err(Failure::Interrupted),
+        Err(failure) => {
+            let first = failure.to_string().lines().next().unwrap_or_default().to_owned();
+            return Err(lacking(format!("debootstrap from {mirror}: {first}, see {}", log.display())));
+        }
+    }
     Ok(dir)
 }
 
@@ -171,7 +224,11 @@ mod tests {
     #[test]
     fn distributions_by_their_release() {
         let machine = |distribution: &str| Machine { distribution: distribution.into(), arch: "x86_64".into() };
-        assert_eq!(release_of(&machine("debian-12")), Some("bookworm"));
-        assert_eq!(release_of(&machine("rocky-9.4")), None);
+        let release = |distribution, suite| release_for(&machine(distribution), suite);
+        assert_eq!(release("debian-12", None), Ok("bookworm"));
+        assert_eq!(release("debian-12", Some("bookworm")), Ok("bookworm"));
+        assert_eq!(release("debian-12", Some("sid")), Ok("sid"));
+        assert!(release("debian-13", Some("bookworm")).unwrap_err().contains("the server is that of bookworm"));
+        assert!(release("rocky-9.4", None).unwrap_err().contains("rocky-9.4"));
     }
 }
