@@ -47,10 +47,12 @@ pub fn removers(table: u32, hash: Option<i64>) -> Result<Vec<Remover>, Report> {
 
 /// All that is written down for the table: the hash of the key, `None`: of all, and what was done.
 pub fn of_table(table: u32) -> Result<Vec<(Option<i64>, Remover)>, Report> {
-    let sql = "SELECT key_hash, (removed_by::text::numeric % 4294967296)::int8, displaced FROM spock.tombstone
+    let sql = "SELECT key_hash, (removed_by::text::numeric % 4294967296)::int8, displaced,
+            key_hash IS NULL AND NOT displaced
+        FROM spock.tombstone
         WHERE relation = $1::int8::oid";
     select(sql, &[i64::from(table).into()], |row| {
-        Ok((row.opt(1)?, Remover { xid: row.oid(2)?, displaced: row.get(3)? }))
+        Ok((row.opt(1)?, Remover { xid: row.oid(2)?, displaced: row.get(3)?, truncated: row.get(4)? }))
     })
 }
 

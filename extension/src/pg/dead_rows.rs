@@ -26,7 +26,7 @@ impl Target {
     /// has left the rows. Clears `local`. Empty without a key index.
     pub fn removers(&mut self, ends: Ends) -> Vec<u32> {
         let mut removers = Vec::new();
-        self.each_removed(ends, |_, _, xid| {
+        self.each_removal_of_key(ends, |_, _, xid| {
             if removers.last() != Some(&xid) {
                 removers.push(xid);
             }
@@ -42,7 +42,7 @@ impl Target {
         mut rank: impl FnMut(u32) -> Option<R>,
     ) -> Option<(u32, RowImage)> {
         let mut newest: Option<(R, u32, RowImage)> = None;
-        self.each_removed(Ends::Any, |slot, table, xid| {
+        self.each_removal_of_key(Ends::Any, |slot, table, xid| {
             // The states of a row come in their order, and one transaction may have ended several.
             let Some(rank) = rank(xid).filter(|rank| newest.as_ref().is_none_or(|(newest, ..)| rank >= newest)) else {
                 return;
@@ -52,7 +52,7 @@ impl Target {
         newest.map(|(_, xid, image)| (xid, image))
     }
 
-    fn each_removed(&mut self, ends: Ends, mut look: impl FnMut(&Slot, &Table, u32)) {
+    fn each_removal_of_key(&mut self, ends: Ends, mut look: impl FnMut(&Slot, &Table, u32)) {
         if self.key_scan().is_none() {
             return;
         }
