@@ -60,7 +60,12 @@ select spock.repset_add_table('default', 'keyless');
 create unlogged table fleeting (id int primary key);
 create temp table passing (id int primary key);
 select spock.repset_add_table('default', 'fleeting');
-select spock.repset_add_table('default', 'passing');
+-- The number in the name of its schema is the session's.
+do $$ begin
+    perform spock.repset_add_table('default', 'passing');
+exception when others then
+    raise notice '%', regexp_replace(sqlerrm, 'pg_temp_\d+', 'pg_temp');
+end $$;
 select spock.repset_add_table('default', 'pg_catalog.pg_class');
 select spock.repset_add_table('default', 'information_schema.sql_features');
 select spock.repset_add_table('default_insert_only', 'spock.queue');
