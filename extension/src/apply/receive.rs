@@ -304,11 +304,11 @@ impl<'s> Receiver<'s> {
                 }
                 // Also what was left out is handled now: a table must not be taken over from before it.
                 self.progress.received(done.remote_end);
+                pause::ended();
                 // A commit there may wait for this one here: the word goes out before anything else is done about it.
-                if self.backlog() <= ALL_SENT_BYTES {
+                if self.heard.provider_lsn.is_some() && self.backlog() <= ALL_SENT_BYTES {
                     self.feedback(false, false);
                 }
-                pause::ended();
                 self.publish(done);
             }
             Handled::Begun(at) => {

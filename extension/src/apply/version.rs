@@ -44,7 +44,7 @@ pub struct Versions {
     /// The transaction asked for last.
     last: Option<(u32, LocalVersion)>,
     /// Parts of the open transaction, and the versions that their rows keep.
-    parts: Vec<(u32, LocalVersion)>,
+    parts: BTreeMap<u32, LocalVersion>,
 }
 
 impl Versions {
@@ -53,7 +53,7 @@ impl Versions {
     pub fn new(local: &Node, nodes: &[Node], provider: NodeId) -> Self {
         let tiebreakers = nodes.iter().map(|node| (node.id, node.tiebreaker)).collect();
         let remote = Version { time: None, tiebreaker: Tiebreaker::of_node(provider), origin: provider };
-        Self { local: local.id, tiebreakers, remote, transaction: remote, last: None, parts: Vec::new() }
+        Self { local: local.id, tiebreakers, remote, transaction: remote, last: None, parts: BTreeMap::new() }
     }
 
     /// Whether the catalog was asked about `node` already.
@@ -99,7 +99,7 @@ impl Versions {
     /// Rows that the part `xid` of the open transaction writes keep `version`.
     pub fn keeps(&mut self, xid: FullXid, version: LocalVersion) {
         // The part's number in a row.
-        self.parts.push((xid.0 as u32, version));
+        self.parts.insert(xid.0 as u32, version);
     }
 
     /// Version of the row in `slot`, of a table with columns that count: where the server cannot keep versions of parts, they are in a
@@ -107,7 +107,7 @@ impl Versions {
     pub fn of_counted(&mut self, slot: &Slot) -> Result<LocalVersion, Report> {
         let version = self.of(slot);
         let LocalVersion::Known { xid, .. } = version else { return Ok(version) };
-        if features().subtransaction_commit_ts || self.parts.iter().any(|(part, _)| *part == xid) {
+        if features().subtransaction_commit_ts || self.parts.contains_key(&xid) {
             return Ok(version);
         }
         Ok(match deltas::version_of(full_id(xid))? {
@@ -143,7 +143,7 @@ impl Versions {
         {
             return version;
         }
-        let version = if let Some((_, version)) = self.parts.iter().find(|(part, _)| *part == xid) {
+        let version = if let Some(version) = self.parts.get(&xid) {
             *version
         } else {
             match writer(xid) {

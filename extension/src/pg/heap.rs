@@ -130,10 +130,10 @@ impl Target {
         unsafe {
             let parts = guarded(move || open_parts(relation, written));
             let Parts { memory, estate, result, epq, remote, local, merged } = parts;
+            let previous = pg_sys::MemoryContextSwitchTo((*estate).es_query_cxt);
             if duties.before_update || duties.before_delete {
                 compat::init_epq(epq, estate);
             }
-            let previous = pg_sys::MemoryContextSwitchTo((*estate).es_query_cxt);
             let defaults = defaults
                 .expressions
                 .iter()
@@ -197,7 +197,7 @@ impl Target {
 
     /// After a rollback of the subtransaction that it was prepared in: nothing is left to close.
     pub fn abandon(mut self) {
-        drop((core::mem::take(&mut self.defaults), self.key.take()));
+        drop((core::mem::take(&mut self.defaults), self.key.take(), self.key_index.take(), self.met_in.take()));
         core::mem::forget(self);
     }
 

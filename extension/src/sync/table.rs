@@ -127,6 +127,11 @@ fn finish_failed(subscription: &Subscription, hash: u32) {
     }
 }
 
+/// What the apply worker offers is a snapshot's name and a word about it. Half of that is not to be guessed at.
+fn cut_off() -> Report {
+    Report::new(PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE, "the snapshot that was offered cannot be read")
+}
+
 impl Job<'_> {
     /// Moves the table on in a transaction of its own. False: somebody else has changed its state.
     fn moves(&self, from: &[SyncState], to: SyncState, lsn: Option<Lsn>) -> bool {
@@ -141,8 +146,8 @@ impl Job<'_> {
     fn copy_with_all(&self, lsn: Lsn) {
         let database = process::own_database();
         let Some(snapshot) = registry::snapshot(database, self.subscription.id) else { return };
-        let (snapshot, unsettled) = snapshot.split_once(' ').unwrap_or((&snapshot, "-"));
-        let unsettled = unsettled.parse().unwrap_or(Unsettled::Nothing);
+        let word = snapshot.split_once(' ').and_then(|(name, word)| Some((name, word.parse::<Unsettled>().ok()?)));
+        let Some((snapshot, unsettled)) = word else { cut_off().raise() };
         let reopen = || Session::open(self.subscription, "copy").and_then(|side| side.see(snapshot));
         let mut session = reopen().unwrap_or_else(
             // The snapshot has gone meanwhile: whoever offered it starts anew.

@@ -27,6 +27,7 @@ use spock_core::options::identifiers;
 use spock_core::settled::{Other, Settled, Unsettled};
 use spock_core::sync::TableName;
 use spock_core::types::{Lsn, NodeId, PgTime};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,8 @@ const READ_WAIT: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a change can be on its way from a node that cannot say how far it is, in microseconds.
 const UNANNOUNCED_LIMIT_US: i64 = 300_000_000;
+/// So many versions are looked up at once.
+const SLICE: u32 = 5_000;
 /// How long the place where removed keys are kept may be in the making.
 const KEEPER_WAIT: Duration = Duration::from_secs(30);
 /// No row was written before that; later than what copied rows have.
@@ -86,10 +89,12 @@ pub fn decide(subscription: &Subscription, word: &Word, peers: &[PeerProgress]) 
     let settled = word.settled.as_ref();
     let (local, provider) = (subscription.target.id, subscription.origin.id);
     let started = Instant::now();
-    let read = loop {
-        let read = announcements::read_here(provider)?;
+    let (read, unread) = loop {
+        // What was not read yet is read from where the provider is, once the copy is done.
+        let (unread, read): (Vec<_>, Vec<_>) =
+            announcements::read_here(provider)?.into_iter().partition(|(_, at)| at.is_none());
         if settled.is_none_or(|settled| settled.reaches(&read)) || started.elapsed() >= READ_WAIT {
-            break read;
+            break (read, unread);
         }
         latch::wait(LOOK_INTERVAL);
         latch::check_interrupts();
@@ -102,6 +107,9 @@ pub fn decide(subscription: &Subscription, word: &Word, peers: &[PeerProgress]) 
             (row.key.database, row.key.node, row.key.remote) == (process::own_database(), local, *node)
         };
         last.insert(*node, rows.iter().find(own).and_then(|row| row.remote_commit_ts));
+    }
+    for (node, _) in unread {
+        last.entry(node).or_insert(None);
     }
     last.remove(&provider);
     let others: Vec<Other> = last.into_iter().map(|(node, last)| Other { node, last }).collect();
@@ -249,17 +257,29 @@ pub struct Rows<'r> {
 /// Writes each of `rows` with its version. Returns the latest time.
 pub fn write_rows(subscription: &Subscription, rows: &Rows<'_>) -> Result<Option<PgTime>, Report> {
     let [time_column, origin_column] = VERSION_COLUMNS;
-    let groups = select_as_is(&format!(
-        "SELECT s.{time_column}::pg_catalog.text, s.{origin_column}::pg_catalog.text FROM {} s
-          GROUP BY s.{time_column}, s.{origin_column} ORDER BY s.{time_column}, s.{origin_column}",
-        rows.from
-    ))?;
+    execute_as_is(&format!("CREATE INDEX ON {} ({time_column}, {origin_column})", rows.from))?;
     let number = |group: &[Option<String>], at: usize| group[at].as_deref().and_then(|text| text.parse::<i64>().ok());
     let list = rows.columns.join(", ");
-    let mut last = None;
-    for group in &groups {
-        let (Some(time), Some(origin)) = (number(group, 0), number(group, 1)) else { continue };
-        last = Some(PgTime::from_micros(time));
+    let mut last: Option<(i64, i64)> = None;
+    let mut groups = Vec::new().into_iter();
+    loop {
+        let Some(group) = groups.next() else {
+            // A node that was away for long leaves many of them.
+            let (time, origin) = last.unwrap_or((i64::MIN, i64::MIN));
+            let next = select_as_is(&format!(
+                "SELECT s.{time_column}::pg_catalog.text, s.{origin_column}::pg_catalog.text FROM {} s
+                  WHERE (s.{time_column}, s.{origin_column}) > ({time}, {origin})
+                  GROUP BY s.{time_column}, s.{origin_column} ORDER BY s.{time_column}, s.{origin_column} LIMIT {SLICE}",
+                rows.from
+            ))?;
+            if next.is_empty() {
+                break;
+            }
+            groups = next.into_iter();
+            continue;
+        };
+        let (Some(time), Some(origin)) = (number(&group, 0), number(&group, 1)) else { continue };
+        last = Some((time, origin));
         let version = part_version(subscription, time, u32::try_from(origin).unwrap_or_default());
         in_part(version, |_| {
             let _owner = OwnerScope::enter(rows.into);
@@ -273,7 +293,7 @@ pub fn write_rows(subscription: &Subscription, rows: &Rows<'_>) -> Result<Option
         })?;
     }
     next_command();
-    Ok(last)
+    Ok(last.map(|(time, _)| PgTime::from_micros(time)))
 }
 
 /// Takes over which keys of `tables`, on both sides under these names, the provider knows to be removed, and which rows of
@@ -308,10 +328,15 @@ pub fn take_over_removed(
     Ok(())
 }
 
+thread_local! {
+    /// The place did not come: no other table waits for it.
+    static NO_KEEPER: Cell<bool> = const { Cell::new(false) };
+}
+
 /// What was removed is remembered only where vacuum can be held back, and that is in the making when the first subscription is.
 fn wait_for_keeper() {
     let started = Instant::now();
-    while !horizon::exists() {
+    while !horizon::exists() && !NO_KEEPER.get() {
         if started.elapsed() >= KEEPER_WAIT {
             log(
                 Level::Warning,
@@ -321,6 +346,7 @@ fn wait_for_keeper() {
                 )
                 .hint("See \"max_replication_slots\"."),
             );
+            NO_KEEPER.set(true);
             return;
         }
         latch::wait(LOOK_INTERVAL);

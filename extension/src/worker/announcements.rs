@@ -130,8 +130,14 @@ shareable! {
         /// The last answer of [`settled()`], and when it was given; 0: none was.
         settled_before: u64,
         settled_at: i64,
+        /// The node that the answer leaves out, 0: none.
+        settled_for: u32,
+        unused: u32,
     }
 }
+
+const NO_HOLDER: Holder =
+    Holder { database: 0, holding: 0, sampled_at: 0, settled_before: 0, settled_at: 0, settled_for: 0, unused: 0 };
 
 static STREAMS: SharedTable<Stream> = SharedTable::new(c"spock_announcements", row_count, |_| {});
 static HOLDERS: SharedTable<Holder> = SharedTable::new(c"spock_tombstone_holders", row_count, |_| {});
@@ -265,7 +271,7 @@ fn with_holder(database: u32, change: impl FnOnce(&mut Holder)) {
         .or_else(|| place(&|own| own.holding == 0));
     if let Some(own) = place.and_then(|at| holders.get_mut(at)) {
         if own.database != database {
-            *own = Holder { database, holding: 0, sampled_at: 0, settled_before: 0, settled_at: 0 };
+            *own = Holder { database, ..NO_HOLDER };
         }
         change(own);
     }

@@ -78,12 +78,14 @@ pub struct Upkeep {
     database: u32,
     wait: Option<Wait>,
     next_at: Instant,
+    /// That there is no place was said.
+    said: bool,
 }
 
 impl Upkeep {
     /// For the manager of `database`.
     pub fn new(database: u32) -> Self {
-        Self { database, wait: None, next_at: Instant::now() }
+        Self { database, wait: None, next_at: Instant::now(), said: false }
     }
 
     /// One look. Says when to look again; `None`: when a session wakes the manager.
@@ -97,7 +99,16 @@ impl Upkeep {
         if now < self.next_at {
             return Some(self.next_at - now);
         }
-        let from = self.kept_from()?;
+        let Some(from) = self.kept_from() else {
+            self.next_at = now + REST;
+            if !core::mem::replace(&mut self.said, true) {
+                crate::worker::complain(&Report::new(
+                    PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+                    "commit times of this database are not kept: there are more databases than places for them",
+                ));
+            }
+            return Some(REST);
+        };
         match attempt(|| self.step(from)) {
             Ok(Ok(())) => {}
             Ok(Err(report)) => crate::worker::complain(&report),

@@ -71,14 +71,22 @@ impl Row<'_> {
         }
     }
 
-    /// What is left of the counters of the key in `remote`, which has no row. Without a place nothing can be kept.
-    fn rest(&mut self, versions: &mut Versions) -> Result<(Option<Place>, Rest<RowImage>), Report> {
+    /// Where what is added to the key in `remote`, which has no row, is kept, and the removed row. Without a hash there is no place.
+    #[allow(clippy::type_complexity, reason = "the row with who removed it")]
+    fn place(&mut self, versions: &mut Versions) -> Result<(Option<Place>, Option<(u32, RowImage)>), Report> {
         let deltas = &self.mapping.deltas;
         let removed = self.removals.removed_row(self.target, versions, |number| deltas.contains(number))?;
         let removed_by = removed.as_ref().map_or(0, |(xid, _)| *xid);
+        let table = self.target.table().id().get();
+        Ok((self.target.key_hash().map(|hash| Place { table, hash, removed_by }), removed))
+    }
+
+    /// What is left of the counters of the key in `remote`, which has no row. Without a place nothing can be kept.
+    fn rest(&mut self, versions: &mut Versions) -> Result<(Option<Place>, Rest<RowImage>), Report> {
+        let (place, removed) = self.place(versions)?;
         let left = removed.map(|(xid, image)| (versions.of_writer(xid), image));
-        let Some(hash) = self.target.key_hash() else { return Ok((None, Rest { left, kept: Vec::new() })) };
-        let place = Place { table: self.target.table().id().get(), hash, removed_by };
+        let Some(place) = place else { return Ok((None, Rest { left, kept: Vec::new() })) };
+        let (hash, removed_by) = (place.hash, place.removed_by);
         let mut kept = Vec::new();
         if self.removals.is_written(place.table) {
             for entry in rests::of_key(place.table, hash)? {
@@ -105,7 +113,7 @@ impl Row<'_> {
     pub(super) fn keep_merged(&mut self, versions: &mut Versions, first: bool) -> Result<(), Report> {
         let deltas = &self.mapping.deltas;
         let amounts = RowImage::of_columns(&self.target.merged, self.target.table(), |number| deltas.contains(number));
-        if let (Some(place), _) = self.rest(versions)? {
+        if let (Some(place), _) = self.place(versions)? {
             rests::keep(place, first, amounts)?;
             self.removals.kept(place.table);
         }

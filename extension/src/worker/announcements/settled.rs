@@ -37,7 +37,11 @@ pub enum Answer {
 pub fn settled(beside: Option<NodeId>, wait: Duration) -> Result<Answer, Report> {
     let started = Instant::now();
     let database = process::own_database();
-    let known = super::HOLDERS.read().iter().find(|own| own.database == database && own.settled_at != 0).copied();
+    // What one node asked for was not waited for of that node itself: to another one it says too much.
+    let asked_by = beside.map_or(0, NodeId::get);
+    let answered =
+        |own: &&super::Holder| (own.database, own.settled_for) == (database, asked_by) && own.settled_at != 0;
+    let known = super::HOLDERS.read().iter().find(answered).copied();
     if let Some(known) = known.filter(|own| process::now().micros().saturating_sub(own.settled_at) < SERVES_US) {
         let read = read_far(&Members::read()?, &super::streams());
         return Ok(Answer::Settled(Settled { before: known.settled_before, read }));
@@ -53,6 +57,7 @@ pub fn settled(beside: Option<NodeId>, wait: Duration) -> Result<Answer, Report>
                 super::with_holder(database, |own| {
                     own.settled_before = before.0;
                     own.settled_at = process::now().micros();
+                    own.settled_for = asked_by;
                 });
                 return Ok(Answer::Settled(Settled { before: before.0, read: read_far(&members, &streams) }));
             }
@@ -88,8 +93,8 @@ fn ask() -> Result<Sample, Report> {
     Ok(sample)
 }
 
-/// How far this node has read each node that it has a subscription to, disabled ones too, but `beside`. Those of which nothing was
-/// read yet are left out. In the open transaction, or in one of its own.
+/// How far this node has read each node that it has a subscription to, disabled ones too, but `beside`. `None`: nothing was read
+/// yet. In the open transaction, or in one of its own.
 ///
 /// # Errors
 /// As for [`super::sample()`].
@@ -109,10 +114,9 @@ pub fn read_here(beside: NodeId) -> Result<Vec<(NodeId, Option<Lsn>)>, Report> {
     let mut read: BTreeMap<NodeId, Option<Lsn>> = BTreeMap::new();
     for (node, sub, committed) in positions {
         let at = committed.max(streams.get(&sub).and_then(|stream| Lsn::new(stream.position)));
-        if at.is_some() {
-            let place = read.entry(node).or_insert(at);
-            *place = at.min(*place);
-        }
+        let place = read.entry(node).or_insert(at);
+        // Another subscription to the node that has read nothing begins where the provider is.
+        *place = if place.is_none() || at.is_none() { at.max(*place) } else { at.min(*place) };
     }
     Ok(read.into_iter().collect())
 }
