@@ -645,7 +645,8 @@ AS 'MODULE_PATHNAME', 'spock_apply_workers_paused' LANGUAGE c VOLATILE;
 -- the subscriber can still send, and how far each of these was read by then. Waits for them, in milliseconds; NULL: one has not
 -- said so in time; no row: one cannot say.
 CREATE FUNCTION spock.settled(subscriber oid, wait integer, OUT before bigint, OUT node_id oid, OUT read_to pg_lsn)
-RETURNS SETOF record AS 'MODULE_PATHNAME', 'spock_settled' LANGUAGE c VOLATILE;
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'spock_settled' LANGUAGE c VOLATILE;
 
 CREATE FUNCTION spock.removed_keys(relation regclass, unsettled text, OUT key_hash bigint, OUT removed_at timestamptz,
     OUT removed_on oid) RETURNS SETOF record

@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! 1. Server functions are called through the guarded `pg_sys` functions, so an ERROR unwinds as a Rust panic and every
-//!    destructor on the way runs. Function pointers and variadic functions go through `pg_guard_ffi_boundary`.
+//!    destructor on the way runs. Function pointers and variadic functions go through `pg_guard_ffi_boundary`, and what each row
+//!    needs through one guard for many calls (`unguarded`).
 //! 2. Every guard says what its Drop does on ERROR: nothing when abort cleans up, always when nobody else would.
 //! 3. What the server calls is a short shim with `#[pg_guard]` over safe code.
 //! 4. Nothing here knows a replication rule.

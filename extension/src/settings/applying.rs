@@ -80,7 +80,7 @@ pub(super) fn define() {
     GucRegistry::define_bool_guc(
         c"spock.check_all_uc_indexes",
         c"An INSERT whose key is free is an update of the row that it meets in another unique index.",
-        c"Off: such an INSERT is an error.",
+        c"Off: the later one of the two rows stays, and the other one is displaced.",
         &CHECK_ALL_UNIQUE,
         GucContext::Sighup,
         GucFlags::default(),
