@@ -37,6 +37,7 @@ mod removals;
 mod requirements;
 mod sequences;
 mod sets;
+mod stalled;
 mod statistics;
 mod sync;
 mod toast;
