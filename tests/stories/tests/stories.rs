@@ -11,6 +11,7 @@ mod conflicts;
 mod contract;
 mod counters;
 mod crash;
+mod databases;
 mod ddl;
 mod ddl_lock;
 
