@@ -39,6 +39,8 @@ mod requirements;
 mod sequences;
 mod sets;
 mod stalled;
+
+mod spockctrl;
 mod statistics;
 mod sync;
 mod toast;

@@ -19,7 +19,7 @@ use crate::server;
 const BUILD_DIR: &str = "/usr/src/postgresql";
 
 /// The built files of a target, parted from their debug symbols. Paths of the server are relative to its prefix, those of the
-/// extension begin with `pkglib/` or `share/`.
+/// extension begin with `pkglib/`, `bin/` or `share/`.
 #[derive(Debug)]
 pub struct Built {
     /// None for a stock server: that is the distribution's.
@@ -170,7 +170,11 @@ impl Payload<'_> {
     fn extension_tree(&self, layout: &Layout, texts: &Texts) -> Result<Tree> {
         let mut tree = self.built.extension.tree.placed(|path| {
             let (dir, rest) = path.split_once('/')?;
-            let dir = if dir == "pkglib" { &layout.pkglib } else { &layout.share };
+            let dir = match dir {
+                "pkglib" => &layout.pkglib,
+                "bin" => &layout.bin,
+                _ => &layout.share,
+            };
             Some(format!("{}/{rest}", Layout::relative(dir)))
         });
         let (bin, share) = (Layout::relative(&layout.bin), Layout::relative(&layout.share));

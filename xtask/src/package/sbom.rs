@@ -287,7 +287,7 @@ pub fn licence_list(crates: &[Crate]) -> Result<String> {
     licences::document(&licensed)
 }
 
-/// The crates that are linked into the extension of a target: normal dependencies, without procedural macros.
+/// The crates that are linked into the extension and the program of a target: normal dependencies, without procedural macros.
 pub fn crates(cx: &Cx, target: &Target) -> Result<Vec<Crate>> {
     let stage = target.dirs.stage();
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
@@ -307,7 +307,13 @@ pub fn crates(cx: &Cx, target: &Target) -> Result<Vec<Crate>> {
     let lock = cx.root.join("Cargo.lock");
     let text = fs::read_to_string(&lock).map_err(Failure::io("read", &lock))?;
     let lock: Lock = toml::from_str(&text).map_err(|e| Failure::failed(format!("Cargo.lock: {e}"), ""))?;
-    let found = linked(&metadata, "spock").ok_or_else(|| Failure::failed("cargo metadata has no package spock", ""))?;
+    let mut found: Vec<&Listed> = Vec::new();
+    for name in ["spock", "spockctrl"] {
+        let missing = || Failure::failed(format!("cargo metadata has no package {name}"), "");
+        let more = linked(&metadata, name).ok_or_else(missing)?;
+        found.extend(more.into_iter().filter(|one| !found.iter().any(|other| other.id == one.id)).collect::<Vec<_>>());
+    }
+    found.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
     let of = |package: &Listed| -> Result<Crate> {
         Ok(Crate {
             checksum: lock.checksum(&package.name, &package.version),
