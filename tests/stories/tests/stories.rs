@@ -13,8 +13,8 @@ mod counters;
 mod crash;
 mod ddl;
 mod ddl_lock;
-
 mod deltas;
+mod demo;
 mod diff;
 mod dump;
 mod errors;
