@@ -11,7 +11,7 @@
 //! 1. A stream is read in its order, without gaps.
 //! 2. What a node writes after it has applied a change is newer than the change: its clock goes past every time that it applies.
 //! 3. Nobody is admitted unless it has applied all that the others have let go ([`Stability::admits`]), and a node that joins
-//!    takes over tombstones, displaced rows and histories together with the rows.
+//!    takes over tombstones and displaced rows together with the rows.
 
 use super::version::Version;
 use crate::types::{Lsn, NodeId};

@@ -38,9 +38,8 @@ mod removals;
 mod requirements;
 mod sequences;
 mod sets;
-mod stalled;
-
 mod spockctrl;
+mod stalled;
 mod statistics;
 mod sync;
 mod toast;
