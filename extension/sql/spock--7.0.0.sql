@@ -423,7 +423,7 @@ AS 'MODULE_PATHNAME', 'spock_alter_subscription_resynchronize_table' LANGUAGE c 
 
 CREATE FUNCTION spock.sub_show_status(subscription_name name DEFAULT NULL, OUT subscription_name text, OUT status text,
     OUT provider_node text, OUT provider_dsn text, OUT slot_name text, OUT replication_sets text[],
-    OUT forward_origins text[], OUT clock_skew interval) RETURNS SETOF record
+    OUT forward_origins text[], OUT clock_skew interval, OUT blocked text) RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'spock_subscription_status' LANGUAGE c STABLE;
 
 CREATE FUNCTION spock.sub_worker_status(subscription_name name DEFAULT NULL, OUT subscription_name text, OUT worker_pid integer,

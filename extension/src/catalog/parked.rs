@@ -15,6 +15,7 @@ use crate::catalog::query::{execute, execute_returning, select, select_one};
 use crate::catalog::topology::{lsn_text, oid};
 use crate::error::Report;
 use pgrx::PgSqlErrorCode;
+use std::collections::HashMap;
 
 /// Why a transaction is parked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +49,13 @@ pub struct NewParked<'a> {
     pub cause: &'a Cause,
     /// What it touches.
     pub touched: &'a Touched,
+}
+
+/// What waits because of parked transactions, by subscription: `nothing`, `keys`, `tables` or `everything`.
+pub fn blocked() -> Result<HashMap<String, String>, Report> {
+    let rows =
+        select("SELECT sub_name::text, blocked FROM spock.parked_status", &[], |row| Ok((row.get(1)?, row.get(2)?)))?;
+    Ok(rows.into_iter().collect())
 }
 
 /// The id of the next one.

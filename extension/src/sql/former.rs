@@ -22,7 +22,7 @@ pub fn gone(_: &Call) -> Result<Answer, Report> {
         .hint("Use spock.repset_show_table()."))
 }
 
-/// `sub_show_status(subscription_name)`, before it had the column `clock_skew`.
+/// `sub_show_status(subscription_name)`, before it had the columns `clock_skew` and `blocked`.
 pub fn show_subscriptions(call: &Call) -> Result<Answer, Report> {
     let rows = super::status::subscription_rows(call)?;
     Ok(Answer::Rows(rows.into_iter().map(|(_, row)| row).collect()))

@@ -9,7 +9,7 @@ use super::membership::no_such_relation;
 use super::{null_argument, required_name, subscription};
 use crate::catalog::sync::SyncRow;
 use crate::catalog::topology::{self, Subscription};
-use crate::catalog::{relations, sync};
+use crate::catalog::{parked, relations, sync};
 use crate::conflict::statistics;
 use crate::counters;
 use crate::error::Report;
@@ -68,12 +68,14 @@ pub(super) fn subscription_rows(call: &Call) -> Result<Vec<(Subscription, Vec<Va
 pub fn show_subscriptions(call: &Call) -> Result<Answer, Report> {
     let rows = subscription_rows(call)?;
     let measured = skew::of_database(server::database_oid());
-    let with_skew = |(subscription, mut row): (Subscription, Vec<Value>)| {
+    let blocked = parked::blocked()?;
+    let with_more = |(subscription, mut row): (Subscription, Vec<Value>)| {
         let known = measured.iter().find(|(node, _)| *node == subscription.origin.id);
         row.push(known.map_or(Value::Null, |(_, skew)| Value::Interval(skew.offset_us)));
+        row.push(Value::text(blocked.get(&subscription.name).cloned()));
         row
     };
-    Ok(Answer::Rows(rows.into_iter().map(with_skew).collect()))
+    Ok(Answer::Rows(rows.into_iter().map(with_more).collect()))
 }
 
 /// `sub_worker_status(subscription_name)`: one row per subscription, also when nothing runs.

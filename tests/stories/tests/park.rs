@@ -199,7 +199,7 @@ fn truncate_and_statements_wait_behind_what_is_parked() {
     n1.sql("select spock.replicate_ddl('alter table public.good add column note text')")
         .sql("insert into good values (2, 'x')");
     mesh.settle();
-    n2.reads("select blocked from spock.parked_status", "everything").reads(COUNT, "5");
+    n2.reads("select blocked from spock.sub_show_status()", "everything").reads(COUNT, "5");
     n2.reads("select count(*) from good", "1").reads("select count(*) from acct", "0");
     n2.reads("select spock.replay_parked()", "5");
     mesh.settle();
