@@ -199,7 +199,7 @@ fn writable(places: &Places) -> Result<()> {
 
 fn build(cx: &Cx, target: &Target, places: &Places, rustc: &str, progress: &Progress<'_>) -> Result<()> {
     forget_stale_bindings(cx, target, progress)?;
-    let mut flags = remaps(cx, target);
+    let mut flags = remaps(cx, &[(target.dirs.cargo(), "/build"), (target.dirs.stage(), "/spock")]);
     flags.push("-Lnative=".to_owned() + &places.lib.to_string_lossy());
     flags.extend(rpath(places).map(|path| format!("-Clink-arg=-Wl,-rpath,{path}")));
     let log = target.dirs.log("extension");
@@ -241,19 +241,16 @@ fn forget_stale_bindings(cx: &Cx, target: &Target, progress: &Progress<'_>) -> R
     files::write_whole(&marker, key.as_bytes())
 }
 
-/// Keeps this machine's directories out of messages and debug information, so that a build elsewhere gives the same bytes.
-fn remaps(cx: &Cx, target: &Target) -> Vec<String> {
+/// Flags that keep this machine's directories out of messages and debug information, so that a build elsewhere gives the same
+/// bytes; `own` is what the build adds. Of several that fit the last one counts.
+pub fn remaps(cx: &Cx, own: &[(PathBuf, &'static str)]) -> Vec<String> {
     let given = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = given.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
     let sysroot = cx.ask("rustc", &["--print", "sysroot"]).ok().map(|said| PathBuf::from(said.trim()));
-    let known = [
-        (home, "/cargo"),
-        (sysroot, "/rust"),
-        (Some(target.dirs.cargo()), "/build"),
-        (Some(target.dirs.stage()), "/spock"),
-    ];
+    let own = own.iter().map(|(dir, name)| (Some(dir.clone()), *name));
+    let known = [(home, "/cargo"), (sysroot, "/rust")].into_iter().chain(own);
     let remap = |(from, to): (Option<PathBuf>, &str)| Some(format!("--remap-path-prefix={}={to}", from?.display()));
-    known.into_iter().filter_map(remap).collect()
+    known.filter_map(remap).collect()
 }
 
 /// The same for the C compiler; the server's own headers keep the names that they have below its prefix.
