@@ -25,6 +25,13 @@ use crate::upgrade_script;
 const PGRX_RUSTC: (u32, u32) = (1, 96);
 /// Changes when the compilers get other flags, so that a library built with the old ones is not taken for a new one.
 const FLAGS_VERSION: u32 = 2;
+/// What `spockctrl` prints of itself: where it is installed, and the words that make it.
+const SAYINGS: [(&str, &[&str]); 4] = [
+    ("share/man/man1/spockctrl.1", &["man"]),
+    ("share/spock/completions/spockctrl.bash", &["completions", "bash"]),
+    ("share/spock/completions/spockctrl.fish", &["completions", "fish"]),
+    ("share/spock/completions/_spockctrl", &["completions", "zsh"]),
+];
 /// Directories that are no source.
 const NOT_SOURCE: [&str; 2] = ["target", "fuzz"];
 
@@ -41,7 +48,7 @@ pub fn library_steps<'a>(cx: &'a Cx, target: &'a Target) -> Result<Vec<Step<'a>>
 fn steps_to<'a>(cx: &'a Cx, target: &'a Target, installed: bool) -> Result<Vec<Step<'a>>> {
     let compat = target.major.compat();
     let mut inputs = Inputs::default();
-    for tree in ["core", "extension", &compat] {
+    for tree in ["core", "extension", "spockctrl", &compat] {
         let dir = cx.root.join(tree);
         if !dir.is_dir() {
             return Err(Failure::usage(format!("{} is not there", dir.display()), "restore the checkout"));
@@ -66,7 +73,7 @@ fn steps_to<'a>(cx: &'a Cx, target: &'a Target, installed: bool) -> Result<Vec<S
         Step {
             name: name("extension"),
             inputs: built,
-            outputs: vec![library(target)],
+            outputs: vec![library(target), program(target)],
             stamp: stamp_of(&target.dirs.base, if installed { "extension" } else { "extension-library" }),
             work: Box::new(move |progress| {
                 let places = Places::ask(cx, &target.pg_config())?;
@@ -97,11 +104,21 @@ pub fn library(target: &Target) -> PathBuf {
     target.dirs.cargo().join("release/libspock.so")
 }
 
+/// The built program `spockctrl`.
+fn program(target: &Target) -> PathBuf {
+    target.dirs.cargo().join("release/spockctrl")
+}
+
+/// What the program says of itself: its man page and completions.
+fn sayings(target: &Target) -> PathBuf {
+    target.dirs.cargo().join("spockctrl")
+}
+
 /// Makes the staged tree equal to the sources. Unchanged files keep their times, so cargo rebuilds only what changed.
 fn stage(cx: &Cx, target: &Target) -> Result<()> {
     let stage = target.dirs.stage();
     let mut wanted = Vec::new();
-    for tree in ["core", "extension", &target.major.compat()] {
+    for tree in ["core", "extension", "spockctrl", &target.major.compat()] {
         for file in files_below(&cx.root.join(tree), &NOT_SOURCE)? {
             let name = file.strip_prefix(&cx.root).unwrap_or(&file).to_owned();
             let content = fs::read(&file).map_err(Failure::io("read", &file))?;
@@ -156,7 +173,7 @@ fn staged_manifest(text: &str) -> Result<String> {
     let mut manifest: toml::Table = text.parse().map_err(|e: toml::de::Error| bad(e.to_string()))?;
     let workspace =
         manifest.get_mut("workspace").and_then(toml::Value::as_table_mut).ok_or_else(|| bad("no workspace".into()))?;
-    workspace.insert("members".into(), vec!["core", "extension"].into());
+    workspace.insert("members".into(), vec!["core", "extension", "spockctrl"].into());
     workspace.remove("default-members");
     workspace.remove("exclude");
     if let Some(dependencies) = workspace.get_mut("dependencies").and_then(toml::Value::as_table_mut) {
@@ -189,7 +206,7 @@ fn sync(stage: &Path, wanted: &[(PathBuf, Vec<u8>)]) -> Result<()> {
 }
 
 fn writable(places: &Places) -> Result<()> {
-    for dir in [&places.pkglib, &places.share.join("extension")] {
+    for dir in [&places.pkglib, &places.bin, &places.share.join("extension")] {
         let probe = files::beside(&dir.join("probe"));
         fs::write(&probe, b"").map_err(Failure::io("write into", dir))?;
         files::remove_if_there(&probe)?;
@@ -214,7 +231,25 @@ fn build(cx: &Cx, target: &Target, places: &Places, rustc: &str, progress: &Prog
     if older_than_pgrx_wants(rustc) {
         child = child.args(["--ignore-rust-version"]);
     }
-    child.run(progress)
+    child.run(progress)?;
+    build_program(cx, target, &flags, progress)
+}
+
+/// Builds `spockctrl` with the same flags, so that crates that both need are compiled once, and lets it write its man page and
+/// completions.
+fn build_program(cx: &Cx, target: &Target, flags: &[String], progress: &Progress<'_>) -> Result<()> {
+    cargo(cx, &target.dirs.stage(), &target.dirs.log("spockctrl"))
+        .args(["build", "--release", "-p", "spockctrl"])
+        .args(["--target-dir".into(), target.dirs.cargo().into_os_string()])
+        .args(["--jobs".to_owned(), cx.jobs().to_string()])
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .run(progress)?;
+    let program = program(target).to_string_lossy().into_owned();
+    for (name, words) in SAYINGS {
+        let text = cx.ask(&program, words)?;
+        files::write_whole(&sayings(target).join(name.rsplit('/').next().unwrap_or(name)), text.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Cargo, with `--offline` when no socket may be opened.
@@ -296,7 +331,7 @@ fn check_symbols(target: &Target, places: &Places) -> Result<()> {
 }
 
 /// The extension's files and where they go: below `pkglib/` or `share/`. A second name of the library is not among them.
-pub fn installed_files(target: &Target) -> Result<Vec<(PathBuf, String)>> {
+pub fn library_files(target: &Target) -> Result<Vec<(PathBuf, String)>> {
     let source = target.dirs.stage().join("extension");
     let mut found = vec![
         (library(target), "pkglib/spock.so".to_owned()),
@@ -314,13 +349,32 @@ pub fn installed_files(target: &Target) -> Result<Vec<(PathBuf, String)>> {
     Ok(found)
 }
 
+/// The files of `spockctrl` and where they go: below `bin/` or `share/`.
+fn program_files(target: &Target) -> Result<Vec<(PathBuf, String)>> {
+    let mut found = vec![(program(target), "bin/spockctrl".to_owned())];
+    let samples = target.dirs.stage().join("spockctrl/share");
+    for sample in files_below(&samples, &[])? {
+        let name = sample.strip_prefix(&samples).unwrap_or(&sample).to_string_lossy().into_owned();
+        found.push((sample, format!("share/spock/{name}")));
+    }
+    for (name, _) in SAYINGS {
+        let file = sayings(target).join(name.rsplit('/').next().unwrap_or(name));
+        found.push((file, name.to_owned()));
+    }
+    Ok(found)
+}
+
 fn install(target: &Target, places: &Places) -> Result<()> {
     remove_old_scripts(&places.share.join("extension"))?;
-    for (from, to) in installed_files(target)? {
-        let (to, mode) = match to.strip_prefix("pkglib/") {
-            Some(name) => (places.pkglib.join(name), 0o755),
-            None => (places.share.join(to.trim_start_matches("share/")), 0o644),
+    for (from, to) in library_files(target)?.into_iter().chain(program_files(target)?) {
+        let (to, mode) = match to.split_once('/') {
+            Some(("pkglib", name)) => (places.pkglib.join(name), 0o755),
+            Some(("bin", name)) => (places.bin.join(name), 0o755),
+            _ => (places.share.join(to.trim_start_matches("share/")), 0o644),
         };
+        if let Some(dir) = to.parent() {
+            files::make_dir(dir)?;
+        }
         files::install_file(&from, &to, mode)?;
     }
     // A link, not a copy: the server must see one file, or it loads it twice.
@@ -358,7 +412,7 @@ mod tests {
         let text = staged_manifest(include_str!("../../Cargo.toml")).unwrap();
         let manifest: toml::Table = text.parse().unwrap();
         let workspace = manifest["workspace"].as_table().unwrap();
-        assert_eq!(workspace["members"].as_array().unwrap().len(), 2);
+        assert_eq!(workspace["members"].as_array().unwrap().len(), 3);
         assert!(workspace["dependencies"].get("spock-core").is_some());
         assert!(workspace["dependencies"].get("spock-mesh").is_none());
         assert_eq!(manifest["profile"]["release"]["panic"].as_str(), Some("unwind"));

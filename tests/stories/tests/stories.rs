@@ -37,6 +37,7 @@ mod removals;
 mod requirements;
 mod sequences;
 mod sets;
+mod spockctrl;
 mod statistics;
 mod sync;
 mod toast;

@@ -49,7 +49,7 @@ impl Built {
         let target = plan.target;
         let (work, log) = (target.dirs.base.join("package"), target.dirs.log("package"));
         let extension: Vec<Source> =
-            extension::installed_files(target)?.into_iter().map(|(from, to)| Source { from, to }).collect();
+            extension::library_files(target)?.into_iter().map(|(from, to)| Source { from, to }).collect();
         let mut extension = strip::strip(&extension, &work.join("strip-extension"), &log, progress)?;
         extension.tree.link("pkglib/spock_output.so", "spock.so");
         let (mut server, mut lists_plugins) = (None, None);

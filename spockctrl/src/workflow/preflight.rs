@@ -1,0 +1,128 @@
+//! What must hold before a workflow's first step: the locks of its nodes, and what a built-in one needs of servers.
+
+use serde_json::Value;
+
+use super::Origin;
+use super::builtin::Builtin;
+use crate::connect::{Query, Session};
+use crate::exit::{Exit, Failure, Result};
+
+/// Both halves of the advisory lock's key: `Spoc` in ASCII, and the first lock of this program.
+const LOCK: &str = "1399877475, 1";
+/// The first version whose functions the built-in workflows use.
+const VERSION_MIN: i64 = 70_000;
+
+/// Takes the lock of a node's database for this session's life; another operator who has it is named.
+pub fn lock(session: &mut Session) -> Result<()> {
+    let query = Query::new(format!("select pg_catalog.pg_try_advisory_lock({LOCK})"), Vec::new(), &["got"]);
+    if session.query(&query)?.first("got") == Some(&Value::Bool(true)) {
+        return Ok(());
+    }
+    let who = Query::new(
+        "select a.pid, coalesce(a.client_addr::text, 'a local socket'), a.usename, a.backend_start::timestamptz(0) \
+         from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid \
+         where l.locktype = 'advisory' and l.classid = 1399877475 and l.objid = 1 and l.granted \
+         and l.database = (select oid from pg_catalog.pg_database where datname = current_database())",
+        Vec::new(),
+        &["pid", "address", "user", "since"],
+    );
+    let rows = session.query(&who)?;
+    let cell = |name: &str| rows.first(name).map(crate::output::text_of).unwrap_or_default();
+    let (pid, user) = (cell("pid"), cell("user"));
+    let hint = format!("session {pid} of {user} from {} has the lock since {}", cell("address"), cell("since"));
+    let what = format!("node \"{}\": another spockctrl changes the cluster", session.node);
+    Err(Failure::new(Exit::Precondition, what, hint))
+}
+
+/// Asks what a built-in workflow needs. `session` is one of the nodes that take part.
+pub fn check(origin: &Origin, session: &mut Session) -> Result<()> {
+    let Origin::Builtin(which) = origin else { return Ok(()) };
+    let Some(kind) = which.builtin() else { return Ok(()) };
+    let node = session.node.clone();
+    let joins = match kind {
+        Builtin::AddNode => which.new.as_deref() == Some(node.as_str()),
+        Builtin::CrossWire => true,
+        _ => false,
+    };
+    if joins {
+        let copies = kind == Builtin::AddNode || which.source.as_ref().is_some_and(|source| *source != node);
+        return may_join(session, copies);
+    }
+    if kind == Builtin::UncrossWire {
+        return Ok(());
+    }
+    is_node(session)
+}
+
+/// `node` is a node of that name, with an extension that is new enough.
+fn is_node(session: &mut Session) -> Result<()> {
+    let node = session.node.clone();
+    let query = Query::new(
+        "select spock.spock_version_num(), (select n.node_name from spock.local_node l join spock.node n using (node_id))",
+        Vec::new(),
+        &["version", "name"],
+    );
+    let rows = session.query(&query).map_err(|failure| Failure { exit: Exit::Precondition, ..failure })?;
+    if rows.first("version").and_then(Value::as_i64).is_none_or(|version| version < VERSION_MIN) {
+        return Err(refused(&node, "its extension is older than 7.0", "upgrade it first, or use a workflow file"));
+    }
+    match rows.first("name").and_then(Value::as_str) {
+        Some(name) if name == node => Ok(()),
+        Some(name) => {
+            let what = format!("its database is the node \"{name}\"");
+            Err(refused(&node, &what, "let the configuration call it by this name"))
+        }
+        None => Err(refused(&node, "its database is no node", "spockctrl node create")),
+    }
+}
+
+/// The database can become a node, and be copied into.
+fn may_join(session: &mut Session, copies: bool) -> Result<()> {
+    let node = session.node.clone();
+    let query = Query::new(
+        "select current_setting('wal_level'), current_setting('shared_preload_libraries') ~ '\\mspock\\M', \
+         exists (select from pg_catalog.pg_available_extensions where name = 'spock'), to_regclass('spock.local_node') is not null, \
+         current_setting('max_replication_slots')::int - (select count(*) from pg_catalog.pg_replication_slots), \
+         (select string_agg(c.oid::regclass::text, ', ' order by 1) from pg_catalog.pg_class c \
+           join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p') and c.relpersistence = 'p' \
+           and n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'spock') \
+           and not exists (select from pg_catalog.pg_depend d where d.objid = c.oid and d.deptype = 'e'))",
+        Vec::new(),
+        &["wal_level", "preloaded", "available", "installed", "slots", "tables"],
+    );
+    let rows = session.query(&query)?;
+    let is = |name: &str| rows.first(name) == Some(&Value::Bool(true));
+    if rows.first("wal_level") != Some(&Value::from("logical")) {
+        return Err(refused(&node, "wal_level is not logical", "set it and restart the server"));
+    }
+    if !is("preloaded") || !is("available") {
+        return Err(refused(
+            &node,
+            "the extension is not loaded",
+            "install it, and put spock into shared_preload_libraries",
+        ));
+    }
+    if rows.first("slots").and_then(Value::as_i64).is_none_or(|free| free < 1) {
+        return Err(refused(&node, "it has no free replication slot", "raise max_replication_slots"));
+    }
+    if let Some(tables) = rows.first("tables").and_then(Value::as_str).filter(|_| copies) {
+        let what = format!("its database is not empty: {}", tables.chars().take(200).collect::<String>());
+        return Err(refused(&node, &what, "what is copied needs an empty database"));
+    }
+    if is("installed") {
+        let query = Query::new(
+            "select n.node_name from spock.local_node l join spock.node n using (node_id)",
+            Vec::new(),
+            &["name"],
+        );
+        if let Some(name) = session.query(&query)?.first("name").map(crate::output::text_of) {
+            let what = format!("its database is the node \"{name}\" already");
+            return Err(refused(&node, &what, "go on with a kept run by --resume, or remove the node first"));
+        }
+    }
+    Ok(())
+}
+
+fn refused(node: &str, what: &str, hint: &str) -> Failure {
+    Failure::new(Exit::Precondition, format!("node \"{node}\": {what}"), hint)
+}

@@ -1,0 +1,200 @@
+//! `spockctrl` as it is installed: a cluster from nothing, a node more, a node less, and what goes wrong on the way.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use spock_mesh::mesh::{MeshOptions, Stage};
+use spock_mesh::{Mesh, Node, Stop};
+
+/// In the configuration of every node; the servers ask for none.
+const PASSWORD: &str = "s3cret-word";
+/// As the program takes it for the time of a change.
+const LOCK: &str = "select pg_advisory_lock(1399877475, 1)";
+
+/// The program with a configuration for the nodes of a mesh, and all that it printed.
+struct Ctl {
+    program: PathBuf,
+    dir: PathBuf,
+    said: RefCell<String>,
+}
+
+/// What a run gave.
+struct Said {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ctl {
+    fn of(mesh: &Mesh) -> Self {
+        let first = &mesh.nodes()[0];
+        let (program, dir) = (first.prefix().root().join("bin/spockctrl"), first.dir().join("ctl"));
+        fs::create_dir_all(&dir).expect("a directory for the configuration");
+        let node = |node: &Node| {
+            let (name, host, port) = (node.name(), node.dir().display(), node.port());
+            format!(
+                r#"{{"node_name":"{name}","postgres":{{"postgres_ip":"{host}","postgres_port":{port},"postgres_user":"postgres",
+                "postgres_password":"{PASSWORD}","postgres_db":"postgres"}}}}"#
+            )
+        };
+        let nodes: Vec<String> = mesh.nodes().iter().map(node).collect();
+        let text = format!(r#"{{"spock-nodes":[{}]}}"#, nodes.join(","));
+        fs::write(dir.join("spockctrl.json"), text).expect("the configuration");
+        Self { program, dir, said: RefCell::default() }
+    }
+
+    #[track_caller]
+    fn run(&self, words: &[&str], code: i32) -> Said {
+        let mut command = Command::new(&self.program);
+        command.arg("--config").arg(self.dir.join("spockctrl.json")).args(["--verbose", "3"]).args(words);
+        command.env("XDG_STATE_HOME", &self.dir);
+        let out = command.output().expect("spockctrl runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let said = Said { code: out.status.code(), stdout: text(&out.stdout), stderr: text(&out.stderr) };
+        self.said.borrow_mut().push_str(&format!("{}{}", said.stdout, said.stderr));
+        assert_eq!(said.code, Some(code), "spockctrl {}\n{}{}", words.join(" "), said.stdout, said.stderr);
+        if code != 0 && code != 2 {
+            assert!(said.stderr.contains("error: "), "{words:?}: {}", said.stderr);
+        }
+        said
+    }
+
+    /// The run that a kept failure says can be resumed.
+    #[track_caller]
+    fn kept_run(&self, words: &[&str]) -> String {
+        let said = self.run(words, 7);
+        let run = said.stderr.split("--resume ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        run.unwrap_or_else(|| panic!("no run to resume: {}", said.stderr)).to_owned()
+    }
+
+    /// Everything printed, and everything in its journals.
+    fn all(&self) -> String {
+        let mut all = self.said.borrow().clone();
+        for entry in fs::read_dir(self.dir.join("spockctrl")).expect("journals") {
+            all.push_str(&fs::read_to_string(entry.expect("a journal").path()).expect("a journal"));
+        }
+        all
+    }
+}
+
+fn servers(names: &[&str]) -> Mesh {
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    Mesh::with(&MeshOptions { names, stage: Stage::Servers, ..MeshOptions::default() })
+}
+
+#[test]
+fn a_node_is_added_after_a_failed_step_and_removed_again() {
+    let mesh = servers(&["n1", "n2", "n3"]);
+    let ctl = Ctl::of(&mesh);
+    let (n1, n2, n3) = (mesh.node("n1"), mesh.node("n2"), mesh.node("n3"));
+    n1.sql("create table item (id int primary key, made text)");
+    n1.sql("insert into item select n, 'n1' from generate_series(1, 100) n");
+    n1.sql("create extension spock");
+    ctl.run(&["node", "create", "n1", "--dsn", "@n1"], 0);
+    let again = ctl.run(&["node", "create", "n1", "--dsn", "@n1", "--format", "json"], 0);
+    assert!(again.stdout.contains(r#""outcome":"unchanged""#), "{}", again.stdout);
+    ctl.run(&["node", "create", "--node=n1", "--node_name=n1", "--dsn=host=elsewhere"], 1);
+    ctl.run(&["repset", "add-table", "default", "item", "--node", "n1"], 0);
+
+    // Two nodes, then a third: first only a plan, then refused because it is not empty.
+    let add = |new| ["workflow", "run", "add-node", "--new", new, "--source", "n1", "--nodes", "n1,n2,n3"];
+    ctl.run(&["workflow", "run", "add-node", "--new", "n2", "--source", "n1", "--nodes", "n1,n2"], 0);
+    n2.sql("insert into item values (101, 'n2')");
+    n1.comes_to_read("select count(*) from item", "101");
+    let plan = ctl.run(&[&add("n3")[..], &["--dry-run"]].concat(), 0);
+    assert!(plan.stdout.contains("spock.node_create"), "{}", plan.stdout);
+    n3.reads("select to_regclass('spock.node') is null", "t");
+    n3.sql("create table in_the_way (id int)");
+    ctl.run(&add("n3"), 5);
+    n3.sql("drop table in_the_way");
+
+    // A slot of that name is not what the run wants: everything so far is undone.
+    let foreign = "select pg_create_logical_replication_slot('spk_postgres_n2_sub_n2_n3', 'pgoutput')";
+    n2.sql(foreign);
+    ctl.run(&add("n3"), 1);
+    n3.reads("select (select count(*) from spock.local_node) + (select count(*) from spock.subscription)", "0");
+    // Kept, it goes on where it stopped.
+    n2.sql("select pg_drop_replication_slot(slot_name) from pg_replication_slots where plugin = 'pgoutput'")
+        .sql(foreign);
+    let run = ctl.kept_run(&[&add("n3")[..], &["--keep"]].concat());
+    n2.sql("select pg_drop_replication_slot(slot_name) from pg_replication_slots where plugin = 'pgoutput'");
+    n2.sql("insert into item values (102, 'n2')");
+    ctl.run(&["workflow", "run", "--resume", &run], 0);
+    n3.sql("insert into item values (103, 'n3')");
+    n1.comes_to_read("select count(*) from item", "103");
+    n2.comes_to_read("select count(*) from item", "103");
+    n3.comes_to_read("select count(*) from item", "103");
+    mesh.same_everywhere("item");
+    ctl.run(&["workflow", "run", "check"], 0);
+    let list = ctl.run(&["sub", "list", "--node", "n3", "--format=json"], 0);
+    assert!(list.stdout.contains("sub_n1_n3"), "{}", list.stdout);
+
+    // One at a time.
+    let mut other = n1.connect("postgres").expect("a session");
+    other.run(LOCK).expect("the lock");
+    let refused = ctl.run(&["workflow", "run", "remove-node", "--node", "n3"], 5);
+    assert!(refused.stderr.contains("another spockctrl"), "{}", refused.stderr);
+    other.run("select pg_advisory_unlock_all()").expect("unlocked");
+    ctl.run(&["workflow", "run", "remove-node", "--node", "n3"], 0);
+    for node in [n1, n2] {
+        node.reads("select string_agg(node_name, ',' order by node_name) from spock.node", "n1,n2");
+    }
+    n3.reads("select count(*) from spock.node", "0");
+    ctl.run(&["workflow", "run", "uncross-wire", "--nodes", "n1,n2"], 0);
+    mesh.everywhere("drop extension spock");
+    assert!(!ctl.all().contains(PASSWORD), "a password was printed or kept");
+}
+
+#[test]
+fn a_run_ends_with_the_code_that_says_how() {
+    let mesh = servers(&["n1", "n2"]);
+    let ctl = Ctl::of(&mesh);
+    ctl.run(&["workflow", "run", "cross-wire"], 0);
+    // A file of the former program, with its spellings.
+    let file = ctl.dir.join("w.json");
+    let text = r#"{"workflow_name": "w", "description": "d", "steps": [
+        {"spock": {"node": "n1", "command": "CREATE REPSET", "description": "a set", "args": ["--set_name=own",
+            "--replicate_insert=true", "--replicate_update=true", "--replicate_delete=true", "--replicate_truncate='t'"],
+            "on_success": {}, "on_failure": {}}},
+        {"sql": {"node": "n1", "command": "SQL", "description": "marker", "args": ["--sql=SELECT spock.sync_event();"]}},
+        {"sql": {"node": "n2", "command": "SQL", "description": "wait", "args":
+            ["--sql=CALL spock.wait_for_sync_event(true, 'n1', '$n1.sync_event'::pg_lsn, 60);"]}}]}"#;
+    fs::write(&file, text).expect("a workflow");
+    let file = file.to_str().expect("a path").to_owned();
+    let said = ctl.run(&["-w", &file], 0);
+    assert!(said.stdout.contains("[Step - 03] wait [OK]"), "{}", said.stdout);
+    let never = text.replace("'$n1.sync_event'", "'FFFFFFFF/0'").replace(", 60)", ", 1)");
+    fs::write(&file, never).expect("a workflow");
+    ctl.run(&["-w", &file], 7);
+    fs::write(&file, text.replace("CREATE REPSET", "CREATE SET")).expect("a workflow");
+    let invalid = ctl.run(&["-w", &file], 3);
+    assert!(invalid.stderr.contains("w.json:2:45: steps[0].spock.command"), "{}", invalid.stderr);
+
+    for (words, code) in [
+        (&["version"][..], 0),
+        (&["node", "create", "--help"], 0),
+        (&["node", "status", "n1"], 0),
+        (&["sql", "n1", "select 1"], 0),
+        (&["sql", "n1", "select 1/0"], 1),
+        (&["sql", "n1", "select 1/0", "--ignore-errors"], 0),
+        (&["node", "dorp", "n1"], 2),
+        (&["sub", "create", "s", "dsn", "-n", "n1", "--forward_origins=now()"], 2),
+        (&["node", "list", "--node", "n9"], 3),
+        (&["wait-for-sync-event", "--node", "n2", "--origin", "n1", "--lsn", "FFFFFFFF/0", "--timeout", "1"], 6),
+        (&["config", "check", "--connect"], 0),
+    ] {
+        ctl.run(words, code);
+    }
+    mesh.node("n2").stop(Stop::Fast).expect("n2 stops");
+    ctl.run(&["sql", "n2", "select 1"], 4);
+    ctl.run(&["config", "check", "--connect"], 4);
+    // The lost node is cleared away on the other one, once nobody streams to it.
+    mesh.node("n1").comes_to_read("select count(*) from pg_replication_slots where active", "0");
+    ctl.run(&["workflow", "run", "remove-node", "--node", "n2", "--force"], 0);
+    let n1 = mesh.node("n1");
+    n1.reads("select string_agg(node_name, ',') from spock.node", "n1")
+        .reads("select count(*) from pg_replication_slots", "0");
+    assert!(!ctl.all().contains(PASSWORD), "a password was printed or kept");
+}
