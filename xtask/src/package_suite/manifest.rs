@@ -65,7 +65,7 @@ fn linkage(path: &Path) -> Result<Vec<String>> {
     let Some(elf) = elf::read(path)?.filter(|elf| elf.linked) else { return Ok(Vec::new()) };
     let mut lines = vec![format!("    needs {}", elf.needed.join(" "))];
     lines.push(format!("    looks in {}", elf.runpath.as_deref().unwrap_or("the system's directories")));
-    lines.push(match path.ends_with(LIBRARY) {
+    lines.push(match path.to_string_lossy().ends_with(LIBRARY) {
         true => format!("    exports what {EXPORTS} says"),
         false => format!("    exports {} symbols", elf.exports.len()),
     });
