@@ -262,7 +262,7 @@ fn define_workers() {
     GucRegistry::define_int_guc(
         c"spock.apply_idle_timeout",
         c"Time without a word from the provider after which the connection counts as lost.",
-        c"0 turns it off.",
+        c"Where an answer may take longer, as while tables are copied, the provider's server is then asked whether it lives. 0 turns it off.",
         &APPLY_IDLE_TIMEOUT,
         0,
         i32::MAX,

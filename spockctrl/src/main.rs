@@ -9,6 +9,7 @@
 // A failure is made once and ends the run: its size does not matter, its words do.
 #![allow(clippy::result_large_err)]
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -209,14 +210,26 @@ fn check_config(config: &Config, connects: bool, format: Format) -> Result<()> {
 /// The man page: each command with its options.
 fn man_page() -> Result<String> {
     let mut page = Vec::new();
-    let rendered = pages(&cli::definition(), &mut page);
+    let mut definition = cli::definition();
+    definition.build();
+    let rendered = clap_mangen::Man::new(definition.clone()).section("1").render(&mut page);
+    let rendered = rendered.and_then(|()| sections(&definition, "spockctrl", &mut page));
     rendered.map_err(|error| Failure::new(Exit::Failed, error.to_string(), ""))?;
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
-fn pages(command: &clap::Command, page: &mut Vec<u8>) -> std::io::Result<()> {
-    let man = clap_mangen::Man::new(command.clone()).section("1");
-    man.render(page)?;
+/// A section for each command that does something, with its options.
+fn sections(command: &clap::Command, path: &str, page: &mut Vec<u8>) -> std::io::Result<()> {
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+        let path = format!("{path} {}", sub.get_name());
+        if sub.has_subcommands() {
+            sections(sub, &path, page)?;
+            continue;
+        }
+        let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+        writeln!(page, ".SH \"{}\"\n{about}", path.to_uppercase())?;
+        clap_mangen::Man::new(sub.clone()).render_options_section(page)?;
+    }
     Ok(())
 }
 
@@ -235,5 +248,6 @@ mod tests {
         for command in cli::definition().get_subcommands() {
             assert!(page.contains(&command.get_name().replace('-', "\\-")), "{}", command.get_name());
         }
+        assert!(page.contains("SPOCKCTRL SUB CREATE"));
     }
 }

@@ -200,6 +200,9 @@ impl Failure {
             Self::Io { error, .. } if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
                 "this account may not write there; choose another place or run as its owner".into()
             }
+            Self::Io { error, .. } if error.kind() == io::ErrorKind::NotADirectory => {
+                "a part of this path is a file; SPOCK_CACHE_DIR chooses where downloads and built servers go".into()
+            }
             Self::Io { .. } => String::new(),
             Self::Interrupted => "run the same command again to go on; finished steps are kept".into(),
         }

@@ -44,7 +44,7 @@ pub fn unit(cx: &Cx) -> Result<Tally> {
     run(cx, "unit", &cx.root.join("target/pg/log/unit.log"), |child| child.args(["test", "--no-fail-fast"]))
 }
 
-/// A suite that needs a server. `filter`: only stories whose name contains one of these; empty: all.
+/// A suite that needs a server. `filter`: only stories, and chapters, whose name contains one of these; empty: all.
 pub fn on_server(cx: &Cx, suite: Suite, major: Major, args: &ServerArgs, filter: &[String]) -> Result<Tally> {
     match suite {
         Suite::Unit => unit(cx),
@@ -59,7 +59,7 @@ pub fn on_server(cx: &Cx, suite: Suite, major: Major, args: &ServerArgs, filter:
 fn on_prefix(cx: &Cx, name: &str, major: Major, args: &ServerArgs, filter: &[String], binary: &str) -> Result<Tally> {
     let target = build::prefix_with_extension(cx, major, args)?;
     let label = format!("{}: {name}", target.label());
-    let filter = if binary == "stories" { filter } else { &[] };
+    let filter = if binary == "regress" { &[] } else { filter };
     let log = target.dirs.log(name);
     run(cx, &label, &log, |child| {
         server_environment(child, &target)

@@ -199,11 +199,7 @@ pub fn install(cx: &Cx, missing: &[&Need]) -> Result<()> {
         return Err(missing_failure(missing));
     }
     let log = cx.root.join("target/pg/log/packages.log");
-    let mut all = commands(manager, missing);
-    if manager == Manager::Apt {
-        all.insert(0, as_root(vec!["apt-get".to_owned(), "update".to_owned()]));
-    }
-    for words in all {
+    for words in commands(manager, missing) {
         let name = words.join(" ");
         let progress = cx.say.begin(&name, "missing packages");
         Child::new(&words[0], &cx.root, &log)
@@ -223,6 +219,10 @@ fn commands(manager: Manager, missing: &[&Need]) -> Vec<Vec<String>> {
     let mut all: Vec<Vec<String>> =
         components.map(|name| ["rustup", "component", "add", name].map(str::to_owned).to_vec()).collect();
     if !packages.is_empty() {
+        if manager == Manager::Apt {
+            // A fresh image has no lists of packages.
+            all.push(as_root(["apt-get", "update"].map(str::to_owned).to_vec()));
+        }
         all.push(as_root(manager.words(&packages)));
     }
     all
@@ -296,6 +296,8 @@ mod tests {
             "apt-get install -y --no-install-recommends bison libicu-dev"
         );
         assert_eq!(Manager::Dnf.words(&missing).join(" "), "dnf install -y bison libicu-devel");
+        let all: Vec<String> = commands(Manager::Apt, &missing).iter().map(|words| words.join(" ")).collect();
+        assert!(all[0].ends_with("apt-get update") && all[1].contains("apt-get install"), "{all:?}");
         let failure = missing_failure(&missing);
         assert_eq!(failure.exit() as u8, 3);
         assert!(failure.to_string().contains("bison") && failure.hint().contains("run: "));

@@ -13,6 +13,16 @@ const JOB_MINUTES_MAX: u32 = 90;
 
 const HEAD: &str = "# Written from ci/matrix.toml by `cargo xtask ci --workflow`. Change that file, not this one.\n";
 
+/// Actions by the commit of a release: a tag can be moved, and some of these jobs hold a key.
+const CHECKOUT: &str = "actions/checkout@08c6903cd8c0fde910a37f88322edcfb5dd907a8 # v5.0.0";
+const CACHE: &str = "actions/cache@0057852bfaa89a56745cba8c7296529d2fc39830 # v4.3.0";
+const UPLOAD: &str = "actions/upload-artifact@ea165f8d65b6e75b540449e92b4886f43607fa02 # v4.6.2";
+const DOWNLOAD: &str = "actions/download-artifact@634f93cb2916e3fdff6788551b99b062d0335ce0 # v5.0.0";
+const ATTEST: &str = "actions/attest-build-provenance@977bb373ede98d70efdf65b84cb5f73e068dcc2a # v3.0.0";
+
+/// What a server's build depends on, beside the system's compiler: an entry of the cache holds one cell's server.
+const RECIPE: &str = "${{ hashFiles('pg.lock', 'patches/**', 'xtask/src/server.rs', 'xtask/src/target.rs') }}";
+
 /// Path and text of each file.
 pub fn files(matrix: &Matrix) -> [(&'static str, String); 2] {
     [(".github/workflows/ci.yml", tests(matrix)), (".github/workflows/release.yml", release(matrix))]
@@ -20,13 +30,33 @@ pub fn files(matrix: &Matrix) -> [(&'static str, String); 2] {
 
 fn tests(matrix: &Matrix) -> String {
     let mut text = format!(
-        "{HEAD}name: ci\non:\n  push:\n    branches: [main]\n  pull_request:\n\
-         permissions:\n  contents: read\n\
-         concurrency:\n  group: ci-${{{{ github.ref }}}}\n  cancel-in-progress: true\n\
-         jobs:\n  once:\n    runs-on: ubuntu-24.04\n    container: debian:12\n    timeout-minutes: {JOB_MINUTES_MAX}\n    steps:\n"
+        "{HEAD}name: ci
+on:
+  push:
+    branches: [main]
+  pull_request:
+permissions:
+  contents: read
+concurrency:
+  # A new push to a pull request ends the run of the old one; every commit of main is tested to its end.
+  group: ci-${{{{ github.event.pull_request.number || github.sha }}}}
+  cancel-in-progress: true
+jobs:
+  once:
+    runs-on: ubuntu-24.04
+    container: debian:12
+    timeout-minutes: {JOB_MINUTES_MAX}
+    steps:
+"
     );
-    text.push_str(&steps(&prelude("debian-12"), "debian-12", "x86_64"));
-    text.push_str("      - run: cargo xtask ci --once --yes\n");
+    text.push_str(&steps(&prelude("debian-12"), "rustfmt -c clippy"));
+    text.push_str(&crates());
+    text.push_str(
+        "      - run: cargo fmt --all --check
+      - run: cargo xtask ci --once --yes
+      - run: cargo clippy --workspace --exclude spock --all-targets -- -D warnings
+",
+    );
     text.push_str(&matrix_job("cell", matrix.cells.iter()));
     text.push_str("      - run: cargo xtask ci --cell ${{ matrix.cell }} --yes\n");
     text
@@ -34,35 +64,89 @@ fn tests(matrix: &Matrix) -> String {
 
 fn release(matrix: &Matrix) -> String {
     let mut text = format!(
-        "{HEAD}name: release\non:\n  push:\n    tags: [\"v*\"]\n  workflow_dispatch:\npermissions:\n  contents: read\njobs:\n"
+        "{HEAD}name: release
+on:
+  push:
+    tags: [\"v*\"]
+  workflow_dispatch:
+permissions:
+  contents: read
+jobs:
+"
     );
     text.push_str(&matrix_job("package", matrix.cells.iter().filter(|cell| !cell.packages.is_empty())));
-    text.push_str(
-        "      - run: cargo xtask ci --packages ${{ matrix.cell }} --out dist/${{ matrix.cell }} --yes\n\
-         \x20     - uses: actions/upload-artifact@v4\n        with:\n          name: ${{ matrix.cell }}\n          path: dist\n          if-no-files-found: error\n",
-    );
-    let _ = write!(
-        text,
-        "  publish:\n    needs: package\n    runs-on: ubuntu-24.04\n    timeout-minutes: {JOB_MINUTES_MAX}\n\
-         \x20   permissions:\n      contents: write\n      id-token: write\n      attestations: write\n    steps:\n\
-         \x20     - uses: actions/checkout@v4\n\
-         \x20     - uses: dtolnay/rust-toolchain@1.95.0\n\
-         \x20     - uses: actions/download-artifact@v4\n        with:\n          path: dist\n          merge-multiple: true\n\
-         \x20     - run: sudo apt-get update && sudo apt-get install -y --no-install-recommends minisign\n\
-         \x20     - name: manifest of all cells, sums and signature\n        env:\n          KEY: ${{{{ secrets.MINISIGN_SECRET_KEY }}}}\n        run: |\n\
-         \x20         umask 077\n          printf '%s\\n' \"$KEY\" > \"$RUNNER_TEMP/minisign.key\"\n\
-         \x20         cargo xtask ci --publish dist --sign \"minisign:$RUNNER_TEMP/minisign.key\"\n          rm \"$RUNNER_TEMP/minisign.key\"\n\
-         \x20     - uses: actions/attest-build-provenance@v2\n        with:\n          subject-checksums: dist/SHA256SUMS\n\
-         \x20     - name: publish\n        if: github.ref_type == 'tag'\n        env:\n          GH_TOKEN: ${{{{ github.token }}}}\n        run: gh release create \"$GITHUB_REF_NAME\" --verify-tag dist/SHA256SUMS* dist/manifest.json dist/*.deb dist/*.rpm dist/*.tar.gz dist/*.oci.tar dist/*.cdx.json\n"
-    );
+    text.push_str(&format!(
+        "      - run: cargo xtask ci --packages ${{{{ matrix.cell }}}} --out dist/${{{{ matrix.cell }}}} --yes
+      - uses: {UPLOAD}
+        with:
+          name: ${{{{ matrix.cell }}}}
+          path: dist
+          if-no-files-found: error
+"
+    ));
+    text.push_str(&publish());
     text
+}
+
+/// The job that puts the packages of all cells together. It runs on the runner itself, which has what `gh` needs.
+fn publish() -> String {
+    let toolchain = toolchain("rustfmt");
+    format!(
+        "  publish:
+    needs: package
+    runs-on: ubuntu-24.04
+    timeout-minutes: {JOB_MINUTES_MAX}
+    permissions:
+      contents: write
+      id-token: write
+      attestations: write
+    steps:
+      - uses: {CHECKOUT}
+        with:
+          persist-credentials: false
+{toolchain}      - uses: {DOWNLOAD}
+        with:
+          path: dist
+          merge-multiple: true
+      - run: sudo apt-get update && sudo apt-get install -y --no-install-recommends minisign
+      - name: manifest of all cells, sums and signature
+        env:
+          KEY: ${{{{ secrets.MINISIGN_SECRET_KEY }}}}
+        run: |
+          test -n \"$KEY\" || {{ echo '::error::the secret MINISIGN_SECRET_KEY is not set, see CONTRIBUTING.md'; exit 1; }}
+          umask 077
+          trap 'rm -f \"$RUNNER_TEMP/minisign.key\"' EXIT
+          printf '%s\\n' \"$KEY\" > \"$RUNNER_TEMP/minisign.key\"
+          cargo xtask ci --publish dist --sign \"minisign:$RUNNER_TEMP/minisign.key\"
+      - uses: {ATTEST}
+        with:
+          subject-checksums: dist/SHA256SUMS
+      - name: publish
+        if: github.ref_type == 'tag'
+        env:
+          GH_TOKEN: ${{{{ github.token }}}}
+        run: |
+          shopt -s nullglob
+          gh release create \"$GITHUB_REF_NAME\" --verify-tag dist/SHA256SUMS* dist/manifest.json dist/*.deb dist/*.rpm dist/*.tar.gz dist/*.oci.tar dist/*.cdx.json
+"
+    )
 }
 
 /// A job that runs once for each cell, up to its own last steps.
 fn matrix_job<'a>(name: &str, cells: impl Iterator<Item = &'a Cell>) -> String {
     let mut text = format!(
-        "  {name}:\n    name: ${{{{ matrix.cell }}}}\n    runs-on: ${{{{ matrix.runner }}}}\n    container:\n      image: ${{{{ matrix.image }}}}\n      options: ${{{{ matrix.options }}}}\n\
-         \x20   timeout-minutes: {JOB_MINUTES_MAX}\n    strategy:\n      fail-fast: false\n      matrix:\n        include:\n"
+        "  {name}:
+    name: ${{{{ matrix.cell }}}}
+    runs-on: ${{{{ matrix.runner }}}}
+    container:
+      image: ${{{{ matrix.image }}}}
+      options: ${{{{ matrix.options }}}}
+    timeout-minutes: {JOB_MINUTES_MAX}
+    strategy:
+      fail-fast: false
+      matrix:
+        include:
+"
     );
     for cell in cells {
         let runner = if cell.arch == "aarch64" { "ubuntu-24.04-arm" } else { "ubuntu-24.04" };
@@ -70,29 +154,62 @@ fn matrix_job<'a>(name: &str, cells: impl Iterator<Item = &'a Cell>) -> String {
         let options = if cell.suites.contains(&Suite::Package) { "--privileged" } else { "" };
         let _ = writeln!(
             text,
-            "          - {{ cell: {}, runner: {runner}, image: \"{}\", options: \"{options}\", distribution: {}, arch: {}, prelude: \"{}\" }}",
+            "          - {{ cell: {}, runner: {runner}, image: \"{}\", options: \"{options}\", prelude: \"{}\" }}",
             cell.name,
             image(&cell.distribution),
-            cell.distribution,
-            cell.arch,
             prelude(&cell.distribution)
         );
     }
     text.push_str("    steps:\n");
-    text.push_str(&steps("${{ matrix.prelude }}", "${{ matrix.distribution }}", "${{ matrix.arch }}"));
+    text.push_str(&steps("${{ matrix.prelude }}", "rustfmt"));
+    text.push_str(&crates());
+    text.push_str(&format!(
+        "      - uses: {CACHE}
+        with:
+          path: |
+            ~/.cache/spock/downloads
+            ~/.cache/spock/servers
+          key: servers-${{{{ matrix.cell }}}}-{RECIPE}
+"
+    ));
     text
 }
 
-/// What every job begins with: what a fresh container lacks, the sources, the toolchain, the caches.
-fn steps(prelude: &str, distribution: &str, arch: &str) -> String {
-    let place = format!("{distribution}-{arch}");
-    let recipe = "${{ hashFiles('pg.lock', 'patches/**', 'xtask/src/server.rs', 'xtask/src/target.rs') }}";
+/// What every job in a container begins with: what it lacks, the sources, the toolchain.
+fn steps(prelude: &str, components: &str) -> String {
+    let toolchain = toolchain(components);
+    // The container runs as root, and the directory is the runner's: git would not read the last commit's time.
     format!(
-        "      - run: {prelude}\n\
-         \x20     - uses: actions/checkout@v4\n\
-         \x20     - uses: dtolnay/rust-toolchain@1.95.0\n        with:\n          components: rustfmt, clippy\n\
-         \x20     - uses: actions/cache@v4\n        with:\n          path: ~/.cargo/registry\n          key: crates-${{{{ hashFiles('Cargo.lock') }}}}\n\
-         \x20     - uses: actions/cache@v4\n        with:\n          path: |\n            ~/.cache/spock/downloads\n            ~/.cache/spock/servers\n          key: servers-{place}-{recipe}\n"
+        "      - run: {prelude}
+      - uses: {CHECKOUT}
+        with:
+          persist-credentials: false
+      - run: git config --global --add safe.directory \"$GITHUB_WORKSPACE\"
+{toolchain}"
+    )
+}
+
+/// The oldest Rust that the project supports.
+fn toolchain(components: &str) -> String {
+    format!(
+        "      - name: Rust
+        run: |
+          curl --proto '=https' --tlsv1.2 -sSfo \"$RUNNER_TEMP/rustup.sh\" https://sh.rustup.rs
+          sh \"$RUNNER_TEMP/rustup.sh\" -y --profile minimal --default-toolchain {} -c {components}
+          echo \"$HOME/.cargo/bin\" >> \"$GITHUB_PATH\"
+",
+        env!("CARGO_PKG_RUST_VERSION")
+    )
+}
+
+/// Sources of crates are the same everywhere.
+fn crates() -> String {
+    format!(
+        "      - uses: {CACHE}
+        with:
+          path: ~/.cargo/registry
+          key: crates-${{{{ hashFiles('Cargo.lock') }}}}
+"
     )
 }
 
@@ -107,7 +224,8 @@ fn image(distribution: &str) -> String {
 fn prelude(distribution: &str) -> String {
     if distribution.starts_with("rocky") {
         // Headers of several libraries are in repositories that a fresh system does not ask.
-        return "dnf install -y dnf-plugins-core epel-release && dnf config-manager --set-enabled crb && dnf install -y gcc git".to_owned();
+        return "dnf install -y dnf-plugins-core epel-release && dnf config-manager --set-enabled crb && dnf install -y findutils gcc git tar zstd".to_owned();
     }
-    "apt-get update && apt-get install -y --no-install-recommends ca-certificates curl gcc libc6-dev git".to_owned()
+    "apt-get update && apt-get install -y --no-install-recommends ca-certificates curl gcc git libc6-dev zstd"
+        .to_owned()
 }

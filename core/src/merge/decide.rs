@@ -10,20 +10,6 @@
 use super::conflict::{ConflictType, Resolution};
 use super::version::Version;
 
-/// Whether a table has columns that count, and what is kept of their changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Counting {
-    /// It has none.
-    #[default]
-    No,
-    /// It has, and only their values are kept: the sum of all that was added, an INSERT adding its value. A DELETE that wins hides
-    /// the sum, one that loses leaves it alone, and the first INSERT afterwards begins anew. Equal on all nodes as long as that
-    /// INSERT does not meet an UPDATE of the removed row which is later than the DELETE.
-    Unlogged,
-    /// It has, and changes are kept in a [`super::delta::History`] until they are stable. Equal on all nodes in every case.
-    Logged,
-}
-
 /// What is known here of a key. `default()`: nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Known {
@@ -34,28 +20,27 @@ pub struct Known {
     pub tombstone: Option<Version>,
     /// Version of the newest TRUNCATE of the table that is remembered.
     pub truncated: Option<Version>,
-    /// Version of the newest UPDATE that brought the row back over a DELETE, as far as that is remembered
-    /// ([`Counting::Unlogged`] only).
+    /// Version of the newest UPDATE that brought the row back over a DELETE, as far as that is remembered. Only where columns count.
     pub revived: Option<Version>,
-    /// Of the table.
-    pub counting: Counting,
+    /// The table has columns that count.
+    pub counts: bool,
 }
 
 impl Known {
-    /// The newest removal: changes before it have no effect. Also the floor of [`super::delta::History::value`].
+    /// The newest removal: changes before it have no effect.
     pub fn removed(&self) -> Option<Version> {
         self.tombstone.max(self.truncated)
     }
 
     /// The newest removal after which a row's counters began anew. A DELETE that lost to an UPDATE is none.
     fn ended(&self) -> Option<Version> {
-        let lost = self.counting == Counting::Unlogged && self.tombstone < self.revived;
+        let lost = self.counts && self.tombstone < self.revived;
         if lost { self.truncated } else { self.removed() }
     }
 
     /// Whether the newest removal is a DELETE, so that what was counted before it is still known.
     fn hides(&self) -> bool {
-        self.counting == Counting::Unlogged && self.tombstone > self.truncated
+        self.counts && self.tombstone > self.truncated
     }
 
     /// The newest version of anything.
@@ -116,12 +101,11 @@ pub enum Counters {
     /// The local value plus (new - old) of the change, around the limits of the type
     /// ([`super::delta::Amount::plus_difference_around`]). The old value of an INSERT, and of an UPDATE under a new key, is 0.
     Add,
-    /// New - old of the change: what it was added to is still on its way, and will be added.
+    /// New - old of the change, plus what was kept of changes that came before: what they were added to is still on its way, and will
+    /// be added.
     Difference,
     /// The local value.
     Keep,
-    /// What the key's history says, once the change is in it.
-    Fold,
     /// What the key had when it was removed, plus what was kept of it since ([`Decision::rest`]), plus new - old of the change. The
     /// change brings the row back: it is the newest of [`Known::revived`].
     Restore,
@@ -139,10 +123,8 @@ pub struct Decision {
     pub counters: Counters,
     /// Whether the change's version is to be remembered as the key's tombstone.
     pub remember: bool,
-    /// Whether an INSERT or UPDATE goes into the key's history ([`Counting::Logged`] only), before anything is folded.
-    pub log: bool,
-    /// Whether what an INSERT or UPDATE adds is kept beside the tombstone, until the row comes back, begins anew, or the tombstone
-    /// goes ([`Counting::Unlogged`] only).
+    /// Whether what an INSERT or UPDATE adds is kept beside the table, until the row comes, comes back or begins anew, or the tombstone
+    /// goes. The table counts.
     pub rest: bool,
     /// The conflict, if it is one.
     pub report: Option<Report>,
@@ -150,7 +132,7 @@ pub struct Decision {
 
 impl Decision {
     const NOTHING: Self =
-        Self { write: Write::Keep, counters: Counters::Keep, remember: false, log: false, rest: false, report: None };
+        Self { write: Write::Keep, counters: Counters::Keep, remember: false, rest: false, report: None };
 }
 
 /// What `change`, written at `version`, does to a key of which `known` is known.
@@ -164,7 +146,6 @@ pub fn decide(known: &Known, change: Change, version: &Version) -> Decision {
 
 fn write(known: &Known, change: Change, version: &Version, wins: bool) -> Decision {
     let insert = change == Change::Insert;
-    let logged = known.counting == Counting::Logged;
     let late = if insert { ConflictType::InsertExists } else { ConflictType::UpdateMissing };
     let before = |removed: Option<Version>| removed.is_some_and(|removed| *version < removed);
     let Some(_) = known.row else {
@@ -179,33 +160,28 @@ fn write(known: &Known, change: Change, version: &Version, wins: bool) -> Decisi
         return Decision { report: report_row(known, change, version, false), ..Decision::NOTHING };
     }
     let report = report_row(known, change, version, wins);
-    let (write, counters) = match (wins, known.counting) {
-        (true, Counting::No) => (Write::Update, Counters::Take),
-        (true, Counting::Unlogged) => (Write::Update, Counters::Add),
-        (true, Counting::Logged) => (Write::Update, Counters::Fold),
-        (false, Counting::No) => (Write::Keep, Counters::Keep),
-        (false, Counting::Unlogged) => (Write::Count, Counters::Add),
-        (false, Counting::Logged) => (Write::Count, Counters::Fold),
+    let (write, counters) = match (wins, known.counts) {
+        (true, false) => (Write::Update, Counters::Take),
+        (true, true) => (Write::Update, Counters::Add),
+        (false, false) => (Write::Keep, Counters::Keep),
+        (false, true) => (Write::Count, Counters::Add),
     };
-    Decision { write, counters, log: logged, report, ..Decision::NOTHING }
+    Decision { write, counters, report, ..Decision::NOTHING }
 }
 
 /// There is no row, and no newer removal.
 fn absent(known: &Known, change: Change) -> Decision {
-    let logged = known.counting == Counting::Logged;
-    let counters = match known.counting {
-        Counting::Logged => Counters::Fold,
-        Counting::Unlogged if change != Change::Insert && known.hides() => Counters::Restore,
-        // The row was never here, so its INSERT comes from another node, and later.
-        Counting::Unlogged if change != Change::Insert && known.removed().is_none() => Counters::Difference,
-        Counting::No | Counting::Unlogged => Counters::Take,
+    let counters = match known.counts {
+        true if known.removed().is_none() => Counters::Difference,
+        true if known.hides() && change != Change::Insert => Counters::Restore,
+        _ => Counters::Take,
     };
-    let insert = Decision { write: Write::Insert, counters, log: logged, ..Decision::NOTHING };
+    let insert = Decision { write: Write::Insert, counters, ..Decision::NOTHING };
     match change {
         Change::Update(Values::Superseded) => {
-            Decision { write: Write::Keep, report: Some((ConflictType::UpdateMissing, Resolution::Skip)), ..insert }
+            let report = Some((ConflictType::UpdateMissing, Resolution::Skip));
+            Decision { write: Write::Keep, rest: counters != Counters::Take, report, ..insert }
         }
-        // Nothing is logged: the change comes again.
         Change::Update(Values::Partial) => Decision { write: Write::Park, ..Decision::NOTHING },
         Change::Update(Values::Whole) => {
             Decision { report: Some((ConflictType::UpdateMissing, Resolution::ApplyRemote)), ..insert }
@@ -228,15 +204,8 @@ fn remove(known: &Known, change: Change, version: &Version, wins: bool) -> Decis
             Decision { write: Write::Delete, remember, report, ..Decision::NOTHING }
         }
         Some(_) => {
-            // The row outlives the removal. With a history, what was counted before it does not: neither what is here nor what
-            // comes later. Without one, the removal has had no effect.
-            let logged = known.counting == Counting::Logged;
-            let (write, counters) = match logged {
-                true => (Write::Count, Counters::Fold),
-                false => (Write::Keep, Counters::Keep),
-            };
-            let report = Some((ConflictType::DeleteExists, Resolution::Skip));
-            Decision { write, counters, remember: remember && logged, report, ..Decision::NOTHING }
+            // The row outlives the removal, which has had no effect.
+            Decision { report: Some((ConflictType::DeleteExists, Resolution::Skip)), ..Decision::NOTHING }
         }
     }
 }
@@ -269,7 +238,7 @@ pub fn decide_rekey(old: &Known, new: &Known, values: Values, version: &Version)
         there = decide(new, Change::Update(Values::Whole), version);
     }
     // Under the new key it is a first value, as that of an INSERT.
-    if matches!(there.counters, Counters::Difference | Counters::Restore) {
+    if there.counters == Counters::Restore {
         there.counters = Counters::Take;
     }
     // That there is no row under the new key yet is as it should be; that there is none under the old one is the news.

@@ -12,8 +12,8 @@
 //! # Invariants
 //! 1. Nothing here reads a clock, a setting or the node it runs on: equal sets of changes give equal tables in every order of
 //!    delivery that keeps the order of each origin. `core/tests` proves it by properties and by exhaustion.
-//! 2. What has to be remembered beside the rows is named: tombstones, the newest TRUNCATE, displaced rows, histories of
-//!    counters or their rests. Each goes when it is stable.
+//! 2. What has to be remembered beside the rows is named: tombstones, the newest TRUNCATE, displaced rows, what is left of
+//!    counters of removed rows. Each goes when it is stable.
 
 pub mod conflict;
 pub mod decide;
@@ -24,5 +24,5 @@ pub mod unique;
 pub mod version;
 
 pub use conflict::{ConflictType, Resolution};
-pub use decide::{Change, Counters, Counting, Decision, Known, Report, Values, Write, decide, decide_rekey};
+pub use decide::{Change, Counters, Decision, Known, Report, Values, Write, decide, decide_rekey};
 pub use version::{Tiebreaker, Version, Winner, merge, resolve};

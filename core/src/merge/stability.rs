@@ -11,11 +11,13 @@
 //! 1. A stream is read in its order, without gaps.
 //! 2. What a node writes after it has applied a change is newer than the change: its clock goes past every time that it applies.
 //! 3. Nobody is admitted unless it has applied all that the others have let go ([`Stability::admits`]), and a node that joins
-//!    takes over tombstones, displaced rows and histories together with the rows.
+//!    takes over tombstones and displaced rows together with the rows.
 
 use super::version::Version;
 use crate::types::{Lsn, NodeId};
+use core::fmt;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A version, and where its transaction ends in the WAL of the node that wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,6 +62,53 @@ impl Applied {
     /// Origin and position, by origin.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, Lsn)> + '_ {
         self.0.iter().map(|(origin, at)| (*origin, *at))
+    }
+}
+
+/// Why announcements of a node cannot tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// No subscription here reads from the node.
+    NotRead,
+    /// A subscription to the node is disabled: what the node has for it comes once it is enabled.
+    Disabled,
+    /// A subscription to the node takes what it got from others.
+    Forwards,
+    /// The stream has not run since this server started, or its tables are still being copied.
+    NoPosition,
+    /// The node does not announce: it is of the C edition, or older.
+    Silent,
+    /// Not known when the sample was taken.
+    NotSampled,
+    /// Another node applies changes of it, and it is not known here.
+    Stranger,
+}
+
+impl Cause {
+    /// How long is waited at most for a node that will never say how far it is.
+    pub const UNANNOUNCED: Duration = Duration::from_secs(300);
+
+    /// How long what older changes have to be compared with is kept for such a node: for `retention`, where it will say how far it is
+    /// once it is back, and as long as it is not, changes of it wait for us.
+    pub fn longest(self, retention: Duration) -> Duration {
+        match self {
+            Self::Disabled | Self::NoPosition | Self::NotSampled => retention,
+            Self::NotRead | Self::Forwards | Self::Silent | Self::Stranger => retention.min(Self::UNANNOUNCED),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotRead => "no subscription reads from it",
+            Self::Disabled => "a subscription to it is disabled",
+            Self::Forwards => "a subscription to it takes forwarded changes",
+            Self::NoPosition => "its stream has not been read far enough since the server started",
+            Self::Silent => "it does not announce what it has applied",
+            Self::NotSampled => "it was not known when the sample was taken",
+            Self::Stranger => "another node applies its changes, and it is not known here",
+        })
     }
 }
 
@@ -177,6 +226,18 @@ mod tests {
             }
             all.iter().rev().for_each(|(from, origin, at)| other.announced(node(*from), &applied(&[(*origin, *at)])));
             prop_assert_eq!(one, other);
+        }
+    }
+
+    #[test]
+    fn for_whom_it_is_kept_as_long_as_was_asked() {
+        let (short, day) = (Duration::from_secs(60), Duration::from_secs(86_400));
+        for cause in [Cause::Disabled, Cause::NoPosition, Cause::NotSampled] {
+            assert_eq!(cause.longest(day), day, "{cause}");
+        }
+        for cause in [Cause::NotRead, Cause::Forwards, Cause::Silent, Cause::Stranger] {
+            assert_eq!(cause.longest(day), Cause::UNANNOUNCED, "{cause}");
+            assert_eq!(cause.longest(short), short, "{cause}");
         }
     }
 }

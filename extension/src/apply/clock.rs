@@ -17,6 +17,8 @@ const WARNING_INTERVAL_US: i64 = 60_000_000;
 
 thread_local! {
     static WARNED_AT: Cell<Option<i64>> = const { Cell::new(None) };
+    /// Commits of this worker that did not wait because the clocks are too far apart.
+    static NOT_AWAITED: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Called before a commit that applied something which was committed at `remote` elsewhere.
@@ -41,6 +43,8 @@ pub fn before_commit(remote: PgTime) {
 
 fn warn(ahead_us: i64) {
     let now = session::now();
+    let count = NOT_AWAITED.get().saturating_add(1);
+    NOT_AWAITED.set(count);
     if WARNED_AT.get().is_some_and(|at| now - at < WARNING_INTERVAL_US && now >= at) {
         return;
     }
@@ -51,7 +55,10 @@ fn warn(ahead_us: i64) {
             PgSqlErrorCode::ERRCODE_WARNING,
             format!("the clock of the node where a change was made is {} ms ahead of ours", ahead_us / 1000),
         )
-        .detail("Conflicts between the two nodes may be decided for the older change.")
+        .detail(format!(
+            "Conflicts between the two nodes may be decided for the older change. Transactions of this kind since the worker \
+             started: {count}."
+        ))
         .hint("Synchronise the clocks of all nodes, or raise \"spock.maximum_clock_skew\"."),
     );
 }

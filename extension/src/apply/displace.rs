@@ -13,7 +13,6 @@ use crate::catalog::tombstones;
 use crate::error::Report;
 use crate::pg::changed;
 use crate::pg::heap::{Target, Written, next_command};
-use crate::pg::message;
 use crate::pg::row_image::RowImage;
 use crate::pg::session;
 use crate::sync::copy::COPIED_AT_US;
@@ -157,10 +156,7 @@ fn displace(
 ) -> Result<bool, Report> {
     let image = RowImage::of(&target.local, target.table());
     let (hash, xid) = (target.key_hash_of(&target.local), target.local.writer());
-    message::write_displacing(true);
-    let deleted = target.delete();
-    message::write_displacing(false);
-    if deleted != Written::Done {
+    if target.displace() != Written::Done {
         return Ok(false);
     }
     let table = target.table().id().get();

@@ -22,7 +22,7 @@ use crate::pg::search::Found;
 use crate::pg::tuple::{Slot, Value, ValueError};
 use crate::settings;
 use pgrx::PgSqlErrorCode;
-use spock_core::merge::{Change, ConflictType, Counting, Known, Resolution, Values, Write, decide};
+use spock_core::merge::{Change, ConflictType, Known, Resolution, Values, Write, decide};
 use spock_core::wire::row::{Datum, Tuple};
 
 mod delta;
@@ -56,6 +56,7 @@ impl Row<'_> {
         self.target.next_row();
         self.read(new, true)?;
         self.mapping.deltas.read_first(&self.target.remote);
+        self.first_value(versions)?;
         // Triggers must not see the insert of a row that exists.
         let probe = self.target.inserts_fire_before();
         let done = self.store(versions, ConflictType::InsertExists, probe)?;
@@ -109,7 +110,7 @@ impl Row<'_> {
                 return self.update_displaced(versions, displaced, old_hash.filter(|_| moved.is_some()));
             }
             if found == Found::Missing {
-                return self.update_missing(versions, new);
+                return self.update_missing(versions, new, superseded);
             }
             if let Some(done) = self.resolve_update(versions, ConflictType::UpdateOriginDiffers)? {
                 if moved.is_some() {
@@ -167,12 +168,12 @@ impl Row<'_> {
     /// What is known of the key in `remote`, which has no row here.
     fn known(&mut self, versions: &mut Versions) -> Result<Known, Report> {
         // Without a key there is nothing that could have been removed: rows are told apart by all they hold.
-        let counting = if self.mapping.deltas.is_empty() { Counting::No } else { Counting::Unlogged };
+        let counts = !self.mapping.deltas.is_empty();
         let Newest { tombstone, truncated } = match self.mapping.key {
             Some(_) => self.removals.newest_of_each(self.target, versions, Ends::Any)?,
             None => Newest::default(),
         };
-        Ok(Known { tombstone, truncated, counting, ..Known::default() })
+        Ok(Known { tombstone, truncated, counts, ..Known::default() })
     }
 
     /// Looks for the row with the identity in `key`, for who only wants to see it.
@@ -184,9 +185,17 @@ impl Row<'_> {
 
     /// Nothing to update: the whole row is inserted, a part of it cannot be. If that is not superseded, `decide` has it wait; but
     /// what a C provider left out is not known to come, so it is written down as any other conflict.
-    fn update_missing(&mut self, versions: &mut Versions, new: &Tuple<'_>) -> Result<Option<Conflict>, Report> {
+    fn update_missing(
+        &mut self,
+        versions: &mut Versions,
+        new: &Tuple<'_>,
+        superseded: bool,
+    ) -> Result<Option<Conflict>, Report> {
         let whole = self.mapping.columns.iter().all(|c| c.number.is_none_or(|n| self.mapping.present[n.index()]));
         if !whole {
+            if superseded {
+                self.keep_superseded(versions)?;
+            }
             return Ok(Some(Conflict::without_local(ConflictType::UpdateMissing, Resolution::Skip)));
         }
         self.read(new, true)?;

@@ -131,7 +131,11 @@ pub fn check_startup(startup: &Startup<'_>) -> Session {
 
 /// A failure to talk to the provider, as a report.
 pub fn lost(error: &ConnError) -> Report {
-    Report::new(error.sqlstate(), format!("connection to the provider: {error}"))
+    let report = Report::new(error.sqlstate(), format!("connection to the provider: {error}"));
+    match error.hint() {
+        Some(hint) => report.hint(hint),
+        None => report,
+    }
 }
 
 fn no_origin(subscription: &Subscription) -> Report {

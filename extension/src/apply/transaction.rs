@@ -39,6 +39,7 @@ use crate::ddl::replay;
 use crate::error::{OrRaise, Report};
 use crate::pg::changed;
 use crate::pg::error_context::Place;
+use crate::pg::fault;
 use crate::pg::heap::next_command;
 use crate::pg::origin::{self, CommitPosition};
 use crate::pg::progress_wal;
@@ -466,10 +467,8 @@ impl<'s> Applier<'s> {
             xid: current.begin.xid,
             commit_lsn: current.begin.commit_lsn,
         };
-        if record(&conflict, &scene, &facts)? {
-            counts.conflicts += 1;
-            self.conflicts.one(conflict.kind);
-        }
+        self.conflicts.one(conflict.kind);
+        counts.conflicts += u64::from(record(&conflict, &scene, &facts)?);
         Ok(())
     }
 
@@ -617,11 +616,14 @@ impl<'s> Applier<'s> {
         let wrote = session::current_xid().is_some();
         if wrote {
             clock::before_commit(begin.committed_at);
+            fault::point(fault::APPLY_UNCOMMITTED);
             progress_wal::announce(self.origin.number(), self.origin.position(), end);
+            fault::point_after_flush(fault::APPLY_ANNOUNCED);
         }
         let position = CommitPosition::set(end);
         txn.commit();
         drop(position);
+        fault::point_after_flush(fault::APPLY_COMMITTED);
         origin::clear_stamp();
         wrote
     }

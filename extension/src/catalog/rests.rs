@@ -1,4 +1,4 @@
-//! `spock.counter_rest`: what is left of columns that count of removed rows, see `spock_core::merge::rest`. When and where a change
+//! `spock.counter_rest`: what is left of columns that count of rows that were removed or have not come yet, see `spock_core::merge::rest`. When and where a change
 //! was made is in the commit data of the transaction that wrote the row.
 
 use super::query::{execute, select};
@@ -33,6 +33,13 @@ pub struct Entry {
 /// Keeps what a change adds.
 pub fn keep(place: Place, first: bool, amounts: RowImage) -> Result<(), Report> {
     write(place, first, Some(amounts))
+}
+
+/// What was kept of the key is in its row now.
+pub fn used(place: Place) -> Result<(), Report> {
+    let sql =
+        "DELETE FROM spock.counter_rest WHERE relation = $1::int8::oid AND key_hash = $2 AND row_values IS NOT NULL";
+    execute(sql, &[i64::from(place.table).into(), place.hash.into()]).map(drop)
 }
 
 /// An UPDATE has brought the row back.

@@ -2,7 +2,7 @@
 //! memory that a clean stop writes to `spock/conflicts.dat`.
 //!
 //! # Invariants
-//! 1. Counted is what was reported of transactions that are committed.
+//! 1. Counted is what transactions that are committed met, whatever the settings say is to be reported of it.
 //! 2. The order of the counters is that of [`ConflictType::ALL`].
 //! 3. A file that does not fit this server is ignored with a WARNING: it never keeps the server from starting.
 

@@ -134,6 +134,7 @@ fn lock_all(
 
 fn connect(subscription: &Subscription) -> Result<Held, Report> {
     let mut session = Session::open(subscription, "ddl")?;
+    session.wait_within(settings::ddl_lock_timeout());
     session.query("prepare the session", KEEPALIVES, &[])?;
     Ok(Held { node: subscription.origin.id, name: subscription.origin.name.clone(), session })
 }
@@ -215,8 +216,8 @@ fn unreachable(report: Report, name: &str) -> Report {
     Report::new(report.code, format!("could not lock schema changes of the cluster at node \"{name}\""))
         .detail(report.detail.unwrap_or(report.message))
         .hint(
-            "Nothing was changed. Schema changes need all providers of this node, unless \"spock.ddl_lock\" is set to off: then \
-             they can collide with those of other nodes.",
+            "Nothing was changed. Schema changes need all providers of this node. After SET spock.ddl_lock = off they do not, and \
+             can collide with those of other nodes; of a node that is gone for good, drop the subscription.",
         )
 }
 

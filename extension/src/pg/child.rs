@@ -5,7 +5,9 @@
 //! 2. Secrets travel in the environment, never among the arguments, which every user of the machine can see.
 //! 3. A program does not outlive the worker: it is ended when the wait for it is interrupted, and when the worker dies.
 
+use super::conn::Patience;
 use super::latch;
+use crate::catalog::dsn::Dsn;
 use crate::error::Report;
 use core::ffi::CStr;
 use pgrx::{PgSqlErrorCode, pg_sys};
@@ -15,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between two looks at a running program: its end does not set our latch.
 const POLL: Duration = Duration::from_millis(50);
@@ -37,6 +39,8 @@ pub struct Run<'a> {
     pub environment: Vec<(&'static str, &'a str)>,
     /// Where what it says is kept while it runs.
     pub log: &'a Path,
+    /// The server that it talks to, if it may stand still: the run ends then.
+    pub peer: Option<&'a Dsn>,
 }
 
 fn bin_directory() -> PathBuf {
@@ -97,6 +101,8 @@ impl Program {
                 Ok(())
             });
         }
+        let patience = run.peer.cloned().map(Patience::long);
+        let mut heard_at = Instant::now();
         let mut child = Running(command.spawn().map_err(|error| failed(format!("{error}.")))?);
         let status = loop {
             match child.0.try_wait().map_err(|error| failed(format!("{error}.")))? {
@@ -104,6 +110,9 @@ impl Program {
                 None => {
                     latch::wait(POLL);
                     latch::check_interrupts();
+                    if let Some(patience) = &patience {
+                        patience.check(&mut heard_at).map_err(Report::from)?;
+                    }
                 }
             }
         };

@@ -1,11 +1,15 @@
 //! Connections to other nodes, or to this one: connect with a deadline, ask, stream. On top of the binding in `pg::libpq`.
 //!
 //! # Invariants
-//! 1. Every wait is interruptible and uses this process's latch; a connect has a deadline, an established connection has
-//!    TCP keepalives, so a dead peer is noticed without our help.
+//! 1. Every wait is interruptible and uses this process's latch; a connect has a deadline, and so has a silence
+//!    ([`patience`]). An established connection has TCP keepalives, so a dead peer is noticed without our help.
 //! 2. No error text holds a connection string or a password.
 //! 3. An open connection is accounted for in the server's number of descriptors; Drop gives it back, on ERROR too.
 //! 4. A frame of a stream borrows libpq's memory until the next call on the stream.
+
+mod patience;
+
+pub use patience::Patience;
 
 use crate::catalog::dsn::Dsn;
 use crate::error::Report;
@@ -30,8 +34,6 @@ const CONNECT_TIMEOUT_S: &str = "30";
 const SESSION_OPTIONS: &str = "-c datestyle=ISO -c intervalstyle=postgres -c extra_float_digits=3";
 /// A peer that takes nothing for so long counts as lost. Feedback is small: only a stopped peer gets here.
 const SEND_STALL_MAX: Duration = Duration::from_secs(60);
-/// One wait inside a command without deadline; only bounds how long a missed wake could last.
-const WAIT_SLICE: Duration = Duration::from_secs(60);
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +55,8 @@ pub enum ConnError {
     Refused(String),
     /// The peer did not answer in time.
     Deadline(Duration),
+    /// The peer has been asked something and was silent for so long.
+    Silent(Duration),
     /// An established connection broke. The text is libpq's.
     Lost(String),
     /// The peer answered with an error.
@@ -77,9 +81,22 @@ impl ConnError {
             Self::BadDsn => PgSqlErrorCode::ERRCODE_SYNTAX_ERROR,
             Self::TooManyDescriptors => PgSqlErrorCode::ERRCODE_INSUFFICIENT_RESOURCES,
             Self::Refused(_) | Self::Deadline(_) => PgSqlErrorCode::ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
-            Self::Lost(_) => PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE,
+            Self::Lost(_) | Self::Silent(_) => PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE,
             Self::Server { code, .. } => *code,
             Self::Unexpected(_) => PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION,
+        }
+    }
+
+    /// What the operator may do: what the peer says of it, or we.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Server { hint, .. } => hint.clone(),
+            Self::Silent(_) => Some(
+                "Its server, or the process there that should answer, stands still: see pg_stat_activity there, and \
+                 \"spock.apply_idle_timeout\" here."
+                    .to_owned(),
+            ),
+            _ => None,
         }
     }
 }
@@ -107,6 +124,7 @@ impl fmt::Display for ConnError {
             Self::TooManyDescriptors => f.write_str("no file descriptor is left for a connection"),
             Self::Refused(text) => write!(f, "could not connect: {text}"),
             Self::Deadline(limit) => write!(f, "no answer within {} ms", limit.as_millis()),
+            Self::Silent(limit) => write!(f, "no answer for {} ms", limit.as_millis()),
             Self::Lost(text) => write!(f, "connection lost: {text}"),
             Self::Server { message, .. } => f.write_str(message),
             Self::Unexpected(what) => write!(f, "unexpected answer of the peer: {what}"),
@@ -117,9 +135,9 @@ impl fmt::Display for ConnError {
 impl From<ConnError> for Report {
     fn from(error: ConnError) -> Self {
         let mut report = Report::new(error.sqlstate(), error.to_string());
-        if let ConnError::Server { detail, hint, .. } = error {
+        report.hint = error.hint();
+        if let ConnError::Server { detail, .. } = error {
             report.detail = detail;
-            report.hint = hint;
         }
         report
     }
@@ -175,6 +193,7 @@ pub struct Connection {
     pg: PgConn,
     replication: bool,
     secrets: Vec<String>,
+    patience: Patience,
     _descriptor: ExternalDescriptor,
 }
 
@@ -216,7 +235,17 @@ impl Connection {
         if !pg.set_nonblocking() {
             return Err(ConnError::Lost(scrub(pg.error_message(), &secrets)));
         }
-        Ok(Self { pg, replication: purpose.replication, secrets, _descriptor: descriptor })
+        Ok(Self { pg, replication: purpose.replication, secrets, patience: Patience::short(), _descriptor: descriptor })
+    }
+
+    /// From now on answers may take as long as the peer, whose address is `dsn`, lets others in.
+    pub fn wait_while_it_lives(&mut self, dsn: &Dsn) {
+        self.patience = Patience::long(dsn.clone());
+    }
+
+    /// From now on a peer that says nothing for `limit` counts as lost; `None`: for `spock.apply_idle_timeout`, as at first.
+    pub fn wait_within(&mut self, limit: Option<Duration>) {
+        self.patience = Patience::within(limit);
     }
 
     /// Whether the peer still holds the connection, as far as can be told without sending anything. Between two commands.
@@ -278,14 +307,12 @@ impl Connection {
         if !sent {
             return Err(self.lost());
         }
-        self.flush_all()?;
+        let mut heard_at = Instant::now();
+        self.flush_all(&mut heard_at)?;
         let mut last: Option<PgResult> = None;
         loop {
             while self.pg.is_busy() {
-                latch::wait_socket(self.socket()?, Interest::Read, WAIT_SLICE);
-                if !self.pg.consume_input() {
-                    return Err(self.lost());
-                }
+                self.wait_for_input(&mut heard_at)?;
             }
             let Some(result) = self.pg.result() else {
                 return last.ok_or_else(|| self.lost());
@@ -300,14 +327,30 @@ impl Connection {
         }
     }
 
-    fn flush_all(&mut self) -> Result<(), ConnError> {
+    /// Waits once for bytes of the peer, which were last seen at `heard_at`, and takes them.
+    fn wait_for_input(&mut self, heard_at: &mut Instant) -> Result<(), ConnError> {
+        let woken = latch::wait_socket(self.socket()?, Interest::Read, self.patience.slice(*heard_at));
+        if woken.readable {
+            *heard_at = Instant::now();
+        } else {
+            self.patience.check(heard_at)?;
+        }
+        if self.pg.consume_input() { Ok(()) } else { Err(self.lost()) }
+    }
+
+    fn flush_all(&mut self, heard_at: &mut Instant) -> Result<(), ConnError> {
         loop {
             match self.pg.flush() {
                 Some(true) => return Ok(()),
                 None => return Err(self.lost()),
                 Some(false) => {}
             }
-            let woken = latch::wait_socket(self.socket()?, Interest::ReadWrite, WAIT_SLICE);
+            let woken = latch::wait_socket(self.socket()?, Interest::ReadWrite, self.patience.slice(*heard_at));
+            if woken.readable || woken.writable {
+                *heard_at = Instant::now();
+            } else {
+                self.patience.check(heard_at)?;
+            }
             if woken.readable && !self.pg.consume_input() {
                 return Err(self.lost());
             }
@@ -347,6 +390,7 @@ impl CopyOut<'_> {
     /// The next piece of the copy, whole rows as the peer sent them; waits for it. `None`: the copy is complete, and the
     /// peer has said so. Every wait is interruptible.
     pub fn next(&mut self) -> Result<Option<CopyBuffer>, ConnError> {
+        let mut heard_at = Instant::now();
         while !self.ended {
             match self.connection.pg.copy_row() {
                 CopyRead::Row(row) => {
@@ -358,12 +402,7 @@ impl CopyOut<'_> {
                     self.finish()?;
                 }
                 CopyRead::Failed => return Err(self.connection.lost()),
-                CopyRead::WouldBlock => {
-                    latch::wait_socket(self.connection.socket()?, Interest::Read, WAIT_SLICE);
-                    if !self.connection.pg.consume_input() {
-                        return Err(self.connection.lost());
-                    }
-                }
+                CopyRead::WouldBlock => self.connection.wait_for_input(&mut heard_at)?,
             }
         }
         Ok(None)
@@ -389,12 +428,10 @@ impl CopyOut<'_> {
     /// Reads the command's results: without an error among them the peer has sent everything.
     fn finish(&mut self) -> Result<(), ConnError> {
         let mut complete = false;
+        let mut heard_at = Instant::now();
         loop {
             while self.connection.pg.is_busy() {
-                latch::wait_socket(self.connection.socket()?, Interest::Read, WAIT_SLICE);
-                if !self.connection.pg.consume_input() {
-                    return Err(self.connection.lost());
-                }
+                self.connection.wait_for_input(&mut heard_at)?;
             }
             let Some(result) = self.connection.pg.result() else {
                 return if complete { Ok(()) } else { Err(self.connection.lost()) };

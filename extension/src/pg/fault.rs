@@ -33,6 +33,12 @@ pub const SYNC_TABLE_COPIED: FaultPoint = FaultPoint("SYNC_TABLE_COPIED");
 pub const SYNC_TABLE_TARGET: FaultPoint = FaultPoint("SYNC_TABLE_TARGET");
 /// A single table is complete, its slot still there.
 pub const SYNC_TABLE_DONE: FaultPoint = FaultPoint("SYNC_TABLE_DONE");
+/// All of a transaction is applied, nothing of its commit is written.
+pub const APPLY_UNCOMMITTED: FaultPoint = FaultPoint("APPLY_UNCOMMITTED");
+/// The position behind a transaction is on disk, its commit is not.
+pub const APPLY_ANNOUNCED: FaultPoint = FaultPoint("APPLY_ANNOUNCED");
+/// The commit of a transaction is on disk, and nobody knows of it.
+pub const APPLY_COMMITTED: FaultPoint = FaultPoint("APPLY_COMMITTED");
 /// A transaction is parked, not committed.
 pub const PARK_UNCOMMITTED: FaultPoint = FaultPoint("PARK_UNCOMMITTED");
 /// A transaction is parked, and its commit is on disk.
@@ -59,11 +65,14 @@ pub fn point(point: FaultPoint) {
     }
 }
 
-/// As [`point`], once everything that this process has committed is on disk: what comes after the crash must know of it.
+/// As [`point`], once everything that this process has written to WAL is on disk: what comes after the crash must know of it.
 pub fn point_after_flush(which: FaultPoint) {
     if settings::fault_point().is_some_and(|armed| armed.to_bytes() == which.0.as_bytes()) {
-        // SAFETY: flushes WAL that was written before; outside a critical section.
-        unsafe { pgrx::pg_sys::XLogFlush(pgrx::pg_sys::XactLastCommitEnd) };
+        // SAFETY: flushes WAL that was written before; outside a critical section. Zero: the transaction has ended.
+        unsafe {
+            let open = pgrx::pg_sys::XactLastRecEnd;
+            pgrx::pg_sys::XLogFlush(if open == 0 { pgrx::pg_sys::XactLastCommitEnd } else { open });
+        }
         point(which);
     }
 }

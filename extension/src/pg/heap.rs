@@ -8,6 +8,7 @@
 //! 2. Triggers that cannot fire (`session_replication_role = replica`) cost nothing.
 
 use super::compat::executor as compat;
+use super::message;
 use super::relation::{ColumnNumber, KeyIndex, Table};
 use super::scope::TransactionMemory;
 use super::search::KeyScan;
@@ -360,6 +361,15 @@ impl Target {
 
     /// Deletes the row in `local`.
     pub fn delete(&mut self) -> Written {
+        self.delete_as(false)
+    }
+
+    /// The same; nodes that this one hands its changes on to do not take it for a removal. What triggers delete, they do.
+    pub fn displace(&mut self) -> Written {
+        self.delete_as(true)
+    }
+
+    fn delete_as(&mut self, displaced: bool) -> Written {
         // SAFETY: `local` holds a row of the table with its position.
         unsafe {
             let mut tid = (*self.local.raw()).tts_tid;
@@ -373,11 +383,17 @@ impl Target {
             }
             let writing = self.writing();
             let place = &raw mut tid;
+            if displaced {
+                message::write_displacing(true);
+            }
             let result = guarded(move || {
                 let mut failure = pg_sys::TM_FailureData::default();
                 let none = core::ptr::null_mut();
                 raw::table_tuple_delete(writing.table, place, writing.command(), none, none, true, &mut failure, false)
             });
+            if displaced {
+                message::write_displacing(false);
+            }
             if !succeeded(result) {
                 self.end_after(self.duties.after_delete);
                 return Written::Changed;

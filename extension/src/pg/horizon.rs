@@ -42,6 +42,14 @@ pub fn next_xid() -> FullXid {
     FullXid(unsafe { pg_sys::ReadNextFullTransactionId() }.value)
 }
 
+/// So many transactions back, dead rows may still be there that nobody has kept.
+const LOOK_BACK: u64 = 1_000_000;
+
+/// A transaction before all those whose dead rows are worth keeping where the slot is missing: on a standby that was promoted.
+pub fn long_ago() -> FullXid {
+    FullXid(next_xid().0.saturating_sub(LOOK_BACK).max(u64::from(pg_sys::FirstNormalTransactionId.into_inner())))
+}
+
 /// The oldest transaction that is still running; when none is, the next one.
 pub fn oldest_running() -> FullXid {
     // SAFETY: reads shared memory under its lock. Not on a standby.

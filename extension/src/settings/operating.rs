@@ -132,9 +132,10 @@ pub(super) fn define() {
     );
     GucRegistry::define_int_guc(
         c"spock.tombstone_retention",
-        c"How long removed keys are remembered while another node is not known to have all of them.",
-        c"Vacuum keeps dead rows so long. A change of that node that is older than a deletion and comes later than this brings \
-          the row back.",
+        c"How long removed keys, and when rows were written, are remembered while another node is not known to have all of it.",
+        c"Vacuum keeps dead rows so long, and commit times. A change of that node that is older than a deletion and comes later than \
+          this brings the row back, and one that is older than a frozen row wins against it. For nodes that never say what they \
+          have, those of the C edition and those that are not read directly, it is five minutes at most.",
         &TOMBSTONE_RETENTION,
         0,
         i32::MAX,

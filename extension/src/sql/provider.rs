@@ -13,6 +13,7 @@ use crate::catalog::topology::Dsn;
 use crate::error::Report;
 use crate::pg::conn::{ConnError, Connection, Purpose, Rows};
 use crate::pg::latch;
+use crate::sync::provider::array_literal;
 
 /// As the C edition's connect timeout.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
@@ -44,9 +45,9 @@ pub struct Provider {
 
 fn failed(what: &str, dsn: &Dsn, error: ConnError) -> Report {
     let report = Report::new(error.sqlstate(), format!("could not {what}")).detail(failure(dsn, &error));
-    match error {
-        ConnError::Server { hint: Some(hint), .. } => report.hint(hint),
-        ConnError::Server { .. } => report,
+    match (error.hint(), error) {
+        (Some(hint), _) => report.hint(hint),
+        (None, ConnError::Server { .. }) => report,
         _ => report.hint("Check the connection string, that the server runs, and its pg_hba.conf."),
     }
 }
@@ -109,6 +110,20 @@ impl ProviderSession {
             country: text(6),
             info: text(7),
         })
+    }
+
+    /// A table that is in one of `these` replication sets and in one of `those`.
+    pub fn shared_table(&mut self, these: &[String], those: &[String]) -> Result<Option<String>, Report> {
+        let sql = "SELECT pg_catalog.format('%s.%s', nspname, relname) FROM (
+                 SELECT nspname, relname FROM spock.tables WHERE set_name = ANY ($1::pg_catalog.text[])
+                 INTERSECT
+                 SELECT nspname, relname FROM spock.tables WHERE set_name = ANY ($2::pg_catalog.text[])) t
+              ORDER BY 1 LIMIT 1";
+        let rows = self
+            .connection
+            .query(sql, &[Some(&array_literal(these)), Some(&array_literal(those))])
+            .map_err(|error| failed("read the provider's replication sets", &self.dsn, error))?;
+        Ok(rows.get(0, 0).map(str::to_owned))
     }
 
     /// 55000 when the provider's server would refuse our output plugin.

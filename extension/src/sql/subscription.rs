@@ -234,6 +234,7 @@ fn ask_provider(wish: &Wish, local: &LocalNode) -> Result<(Provider, String), Re
         .hint("Check the connection string; every node of a cluster needs a name with an id of its own."));
     }
     require_provider_sets(&provider, &wish.sets)?;
+    warn_of_shared_tables(&mut session, local, provider.id, &wish.name, &wish.sets)?;
     session.check_output_plugin()?;
     let slot_name = names::slot_name(&server::database_name(), &provider.name, &wish.name);
     if wish.enabled {
@@ -313,6 +314,33 @@ fn look_at_others(wish: &Wish, local: &LocalNode, provider: &Provider, slot_name
             Some(report) if wish.enabled && other.enabled => return Err(report),
             Some(report) => log(Level::Warning, &report),
             None => {}
+        }
+    }
+    Ok(())
+}
+
+/// A table that other subscriptions to `provider` have in their sets gets a warning, as the C edition takes it. A set that both
+/// have is told by [`already_received`].
+fn warn_of_shared_tables(
+    session: &mut ProviderSession,
+    local: &LocalNode,
+    provider: NodeId,
+    name: &str,
+    sets: &[String],
+) -> Result<(), Report> {
+    for other in topology::subscriptions_of(local.node.id)? {
+        if other.origin.id != provider || other.name == name {
+            continue;
+        }
+        let ours: Vec<String> = sets.iter().filter(|set| !other.replication_sets.contains(set)).cloned().collect();
+        if let Some(table) = session.shared_table(&ours, &other.replication_sets)? {
+            let report = Report::new(
+                PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+                format!("subscription \"{}\" receives table \"{table}\" of node \"{}\" too", other.name, other.origin.name),
+            )
+            .detail("It is in replication sets of both: each change of it arrives twice, and counts twice in columns that count.")
+            .hint("Take it out of one of the sets on that node: spock.tables shows which table is in which set.");
+            log(Level::Warning, &report);
         }
     }
     Ok(())
@@ -477,7 +505,7 @@ pub fn add_repset(call: &Call) -> Result<Answer, Report> {
     let (name, set) = set_to_change(call)?;
     let subscription = require(&name)?;
     if !subscription.replication_sets.contains(&set) {
-        look_for_set(&subscription, &set)?;
+        look_for_set(&topology::require_local_node()?, &subscription, &set)?;
     }
     let local = topology::local_node_locked()?;
     let mut subscription = require(&name)?;
@@ -493,10 +521,15 @@ pub fn add_repset(call: &Call) -> Result<Answer, Report> {
 
 /// 22023 when the provider says that it has no such set. One that cannot be asked gets a warning: the subscription may be
 /// changed because of that.
-fn look_for_set(subscription: &Subscription, set: &str) -> Result<(), Report> {
-    let dsn = &subscription.origin_if.dsn;
-    match ProviderSession::open(dsn, &subscription.name).and_then(|mut session| session.node_info()) {
-        Ok(provider) => require_provider_sets(&provider, &[set.to_owned()]),
+fn look_for_set(local: &LocalNode, subscription: &Subscription, set: &str) -> Result<(), Report> {
+    let (dsn, name) = (&subscription.origin_if.dsn, &subscription.name);
+    let asked = ProviderSession::open(dsn, name).and_then(|mut session| Ok((session.node_info()?, session)));
+    match asked {
+        Ok((provider, mut session)) => {
+            let sets = [set.to_owned()];
+            require_provider_sets(&provider, &sets)?;
+            warn_of_shared_tables(&mut session, local, provider.id, name, &sets)
+        }
         Err(report) => {
             let message = format!(
                 "could not ask node \"{}\" for its replication sets: {}",

@@ -108,13 +108,13 @@ pub struct RemoteColumn {
 pub fn failed(what: &str, error: ConnError) -> Report {
     let code = error.sqlstate();
     let report = Report::new(code, format!("could not {what}")).detail(format!("{error}."));
-    match error {
-        ConnError::Server { hint: Some(hint), .. } => report.hint(hint),
-        _ => report,
+    match error.hint() {
+        Some(hint) => report.hint(hint),
+        None => report,
     }
 }
 
-/// An ordinary session on the provider, in which no timeout of its users ends a command.
+/// An ordinary session on the provider, in which no timeout of its users ends a command, and a server that stands still is noticed.
 pub struct Session(Connection);
 
 impl Session {
@@ -126,6 +126,12 @@ impl Session {
     /// Connects to any node; `name` and `suffix` tell in `application_name` for whom and what.
     pub fn at(dsn: &Dsn, name: &str, suffix: &str) -> Result<Self, Report> {
         connect_to(dsn, &names::application_name(name, Some(suffix)), false, "connect to a node").map(Self)
+    }
+
+    /// From now on a node that says nothing for `limit` counts as lost; `None`: for `spock.apply_idle_timeout`. Until then answers
+    /// may take as long as it lets others in.
+    pub fn wait_within(&mut self, limit: Option<Duration>) {
+        self.0.wait_within(limit);
     }
 
     /// The provider's version, e.g. 170011.
@@ -283,6 +289,7 @@ fn connect_to(dsn: &Dsn, application_name: &str, replication: bool, what: &str) 
     for setting in settings {
         connection.query(&format!("SET {setting} = 0"), &[]).map_err(|error| failed("prepare the session", error))?;
     }
+    connection.wait_while_it_lives(dsn);
     Ok(connection)
 }
 

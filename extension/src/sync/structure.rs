@@ -114,7 +114,12 @@ impl Workspace {
         arguments.push(format!("--file={}", part.display()).into());
         arguments.push(format!("--dbname={target}").into());
         let environment = password.as_deref().map(|password| ("PGPASSWORD", password)).into_iter().collect();
-        let run = Run { arguments, environment, log: &self.directory.join("pg_dump.log") };
+        let run = Run {
+            arguments,
+            environment,
+            log: &self.directory.join("pg_dump.log"),
+            peer: Some(&subscription.origin_if.dsn),
+        };
         Program::find("pg_dump")?.run(&run)?;
         fs::rename(&part, self.dump()).map_err(|error| unusable(&part, error))
     }
@@ -136,6 +141,7 @@ impl Workspace {
             ],
             environment: Vec::new(),
             log: &self.directory.join("pg_restore.log"),
+            peer: None,
         };
         Program::find("pg_restore")?.run(&run)?;
         let state = self.directory.join("state.sql");
@@ -145,8 +151,12 @@ impl Workspace {
         let arguments = ["-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f"].map(OsString::from).into_iter();
         let files = [script.clone().into(), "-f".into(), state.clone().into(), "-d".into(), target.into()];
         let environment = password.as_deref().map(|password| ("PGPASSWORD", password)).into_iter().collect();
-        let run =
-            Run { arguments: arguments.chain(files).collect(), environment, log: &self.directory.join("psql.log") };
+        let run = Run {
+            arguments: arguments.chain(files).collect(),
+            environment,
+            log: &self.directory.join("psql.log"),
+            peer: None,
+        };
         let done = Program::find("psql")?.run(&run);
         drop((fs::remove_file(&script), fs::remove_file(&state)));
         done

@@ -13,8 +13,8 @@
 //! 1. A position is told between two frames, when everything up to it is committed here, and not while a table of the
 //!    subscription is being copied: changes of that table are left out meanwhile.
 //! 2. An announcement counts once every enabled subscription to its sender has passed it in its own stream.
-//! 3. In doubt nothing is stable: a node that is known here and not read directly, or that forwards, or that cannot announce,
-//!    and an origin that is applied elsewhere and unknown here, all make the verdict [`Verdict::Unknown`].
+//! 3. In doubt nothing is stable: a node that is known here and not read directly, or not by every subscription,
+//!    or that forwards, or that cannot announce, and an origin that is applied elsewhere and unknown here, all make the verdict [`Verdict::Unknown`].
 //! 4. Nothing here survives a restart of the server. What was announced is asked for again.
 //!
 //! # Not here
@@ -32,14 +32,16 @@ use crate::pg::origin::{self, OriginNumber};
 use crate::pg::scope::Txn;
 use crate::pg::shmem::{self, SharedTable, shareable};
 use crate::pg::{process, session};
+use crate::settings;
 use crate::worker::registry;
 use core::fmt;
 use spock_core::merge::Tiebreaker;
-use spock_core::merge::stability::{Applied, Mark, Stability};
+use spock_core::merge::stability::{Applied, Cause, Mark, Stability};
 use spock_core::merge::version::Version;
 use spock_core::types::{Lsn, NodeId, PgTime, SubId};
 use spock_core::wire::announcement::{Announcement, POSITIONS_MAX};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Streams and databases that are remembered at least.
 const ROWS_MIN: usize = 64;
@@ -299,33 +301,15 @@ pub enum Verdict {
     Unknown(NodeId, Cause),
 }
 
-/// Why announcements cannot tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// No enabled subscription here reads from the node.
-    NotRead,
-    /// A subscription to the node takes what it got from others.
-    Forwards,
-    /// The stream has not run since this server started, or its tables are still being copied.
-    NoPosition,
-    /// The node does not announce: it is of the C edition, or older.
-    Silent,
-    /// Not known when the sample was taken.
-    NotSampled,
-    /// Another node applies changes of it, and it is not known here.
-    Stranger,
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotRead => "no enabled subscription reads from it",
-            Self::Forwards => "a subscription to it takes forwarded changes",
-            Self::NoPosition => "its stream has not been read far enough since the server started",
-            Self::Silent => "it does not announce what it has applied",
-            Self::NotSampled => "it was not known when the sample was taken",
-            Self::Stranger => "another node applies its changes, and it is not known here",
-        })
+impl Verdict {
+    /// How long what older changes have to be compared with is kept since the sample.
+    pub fn longest(&self) -> Duration {
+        let retention = Duration::from_secs(u64::from(settings::tombstone_retention_s()));
+        match self {
+            Self::Stable => Duration::ZERO,
+            Self::WaitsFor(_) => retention,
+            Self::Unknown(_, cause) => cause.longest(retention),
+        }
     }
 }
 
@@ -353,6 +337,8 @@ struct Members {
     local: NodeId,
     others: BTreeSet<NodeId>,
     readings: Vec<Reading>,
+    /// Providers of disabled subscriptions.
+    disabled: BTreeSet<NodeId>,
 }
 
 impl Members {
@@ -362,6 +348,7 @@ impl Members {
         let local = topology::require_local_node()?.node.id;
         let others = topology::nodes()?.into_iter().map(|node| node.id).filter(|id| *id != local).collect();
         let subscriptions = topology::subscriptions_of(local)?;
+        let disabled = subscriptions.iter().filter(|sub| !sub.enabled).map(|sub| sub.origin.id).collect();
         let readings = subscriptions.into_iter().filter(|sub| sub.enabled).map(|sub| Reading {
             sub: sub.id,
             provider: sub.origin.id,
@@ -372,7 +359,7 @@ impl Members {
         if let Some(own) = own {
             own.commit();
         }
-        Ok(Self { local, others, readings })
+        Ok(Self { local, others, readings, disabled })
     }
 
     fn readings_of(&self, node: NodeId) -> impl Iterator<Item = &Reading> {
@@ -476,6 +463,9 @@ fn mark(origin: NodeId, at: Lsn) -> Mark {
 
 /// Why what `node` announces, or does not, says nothing.
 fn doubt(members: &Members, streams: &BTreeMap<SubId, Stream>, node: NodeId) -> Option<Cause> {
+    if members.disabled.contains(&node) {
+        return Some(Cause::Disabled);
+    }
     if members.readings_of(node).next().is_none() {
         return Some(Cause::NotRead);
     }

@@ -115,6 +115,7 @@ fn run(database: u32) -> Result<(), Report> {
                 }
             }
             tombstones.tick(false, 0);
+            times.tick(false);
             return Ok(());
         };
         registry::report_status(WorkerStatus::Running);
@@ -146,6 +147,7 @@ fn run(database: u32) -> Result<(), Report> {
         }
         let pause = tombstones.tick(wishes.receives(), wishes.members).map_or(pause, |soon| pause.min(soon));
         let pause = times.tick(wishes.receives()).map_or(pause, |soon| pause.min(soon));
+        registry::report_look();
         let pause = pause.min(announcer.tick());
         latch::wait(pause.min(sequence_pass_due.saturating_duration_since(Instant::now())));
     }

@@ -18,6 +18,7 @@
 
 pub mod announcements;
 pub mod apply;
+mod at_start;
 pub mod displaced;
 pub mod failover;
 pub mod failure;
@@ -81,6 +82,7 @@ pub fn init() {
     skew::reserve();
     tombstones::init();
     times::reserve();
+    at_start::reserve();
     displaced::init();
     WorkerSpec {
         name: "spock supervisor",

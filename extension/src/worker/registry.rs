@@ -143,7 +143,8 @@ shareable! {
         /// Of an apply worker: how often it was asked to apply what is parked, and up to where it has answered.
         replay_asked: u32,
         replay_done: u32,
-        unused: u32,
+        /// Of a manager: it has said what is to be kept for its database.
+        has_looked: u32,
         /// Which one it was asked for; 0: all.
         replay_id: i64,
         /// Of an apply worker: how far it is in the provider's WAL, while tables are being copied.
@@ -257,6 +258,8 @@ pub struct Record {
     pub retry_at: Option<PgTime>,
     /// When the last try was asked for.
     pub asked_at: Option<PgTime>,
+    /// A manager that has said what is to be kept for its database.
+    pub has_looked: bool,
 }
 
 /// The right to attach to a row: index and generation, passed as the worker's argument.
@@ -353,6 +356,7 @@ impl Row {
             ran_us: (self.running_at != 0).then(|| self.ended_at - self.running_at),
             retry_at: time(self.retry_at),
             asked_at: time(self.asked_at),
+            has_looked: self.has_looked != 0,
         }
     }
 }
@@ -450,7 +454,7 @@ const EMPTY: Row = Row {
     parked_changed: 0,
     replay_asked: 0,
     replay_done: 0,
-    unused: 0,
+    has_looked: 0,
     replay_id: 0,
     position: 0,
     snapshot: [0; SNAPSHOT_BYTES_MAX],
@@ -586,6 +590,15 @@ pub fn report_status(status: WorkerStatus) {
         }
         row.status = status_code(status);
     });
+}
+
+/// This manager has said what is to be kept for its database.
+pub fn report_look() {
+    let mut first = false;
+    with_own(|row| first = core::mem::replace(&mut row.has_looked, 1) == 0);
+    if first {
+        wake_supervisor();
+    }
 }
 
 /// What went wrong in this worker: kept for views, without secrets, cut to a bounded length.

@@ -12,6 +12,7 @@ use crate::pg::latch;
 use crate::pg::process;
 use crate::pg::raise::{self, Level};
 use crate::pg::scope::Txn;
+use crate::worker::at_start::{self, Unheard};
 use crate::worker::keeper::{Keeper, Wanted};
 use crate::worker::progress;
 use crate::worker::registry::{self, Changed, Ended, Role, WorkerStatus};
@@ -48,6 +49,7 @@ fn run() {
     let mut keeper = Keeper::new(Role::Manager, STARTING_MAX);
     let mut without_node: HashSet<u32> = HashSet::new();
     let mut dead_rows = None;
+    let mut unheard = Unheard::begin(&connectable());
     registry::take_changed();
     loop {
         latch::reload_if_asked();
@@ -72,6 +74,7 @@ fn run() {
         let wanted: Vec<Wanted> =
             wanted.map(|&database| Wanted { database, subscription: None, table: None }).collect();
         let pause = keeper.keep(&wanted, &registry::records(Role::Manager, None), RESCAN);
+        unheard.look(&databases, &without_node, &registry::records(Role::Manager, None));
         keep_dead_rows(&mut dead_rows, &databases);
         latch::wait(pause);
     }
@@ -82,10 +85,17 @@ fn run() {
 fn keep_dead_rows(slot: &mut Option<horizon::Keeper>, databases: &[u32]) {
     tombstones::forget_dropped(databases);
     times::forget_dropped(databases);
-    let wanted = tombstones::wanted();
+    let wanted = tombstones::wanted() || at_start::keeps();
     let held = slot.take();
     let result = attempt(|| match (held, wanted) {
-        (None, true) => Some(horizon::Keeper::open()),
+        (None, true) => {
+            let mut slot = horizon::Keeper::open();
+            // Asked for before there was a slot.
+            tombstones::impose_again();
+            times::impose_again();
+            slot.write_down();
+            Some(slot)
+        }
         (Some(mut slot), true) => {
             slot.write_down();
             Some(slot)

@@ -16,10 +16,12 @@ use crate::error::Report;
 use crate::pg::attempt::attempt;
 use crate::pg::horizon::{self, FullXid};
 use crate::pg::shmem::{self, SharedTable, shareable};
-use crate::settings;
-use crate::worker::announcements::{self, Cause, Sample, Verdict};
+use crate::worker::announcements::{self, Sample, Verdict};
+use crate::worker::at_start;
 use crate::worker::registry;
+use crate::worker::tombstones;
 use pgrx::PgSqlErrorCode;
+use spock_core::merge::stability::Cause;
 use std::time::{Duration, Instant};
 
 /// So many transactions are let come together. What they leave dead in catalogs stays as long.
@@ -28,8 +30,6 @@ const TRANSACTIONS: u64 = 20_000;
 const REST: Duration = Duration::from_secs(5);
 /// Between two looks whether the others are as far.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long times are kept for nodes that cannot say how far they are.
-const UNANNOUNCED: Duration = Duration::from_secs(300);
 
 shareable! {
     /// From which transaction on times are kept for a database. 0 as the database: the place is free.
@@ -51,8 +51,13 @@ pub fn reserve() {
 
 /// The slot keeps what the databases need together.
 fn impose(kept: &[Kept]) {
-    let oldest = kept.iter().filter(|kept| kept.database != 0).map(|kept| kept.from).min();
-    horizon::keep_times(oldest.map(FullXid));
+    let needed = kept.iter().filter(|kept| kept.database != 0).map(|kept| kept.from);
+    horizon::keep_times(needed.chain(at_start::times_from()).min().map(FullXid));
+}
+
+/// After what was kept since the start is not any more.
+pub fn impose_again() {
+    impose(&KEPT.write());
 }
 
 /// Databases that are not there any more need nothing.
@@ -148,7 +153,8 @@ impl Upkeep {
             }
             return Some(FullXid(kept.from));
         }
-        let from = horizon::times_kept_from().unwrap_or_else(horizon::oldest_running);
+        let kept = horizon::times_kept_from().or_else(tombstones::missed_from);
+        let from = kept.unwrap_or_else(horizon::oldest_running);
         self.set(Some(from)).then_some(from)
     }
 
@@ -172,18 +178,12 @@ impl Upkeep {
 
 /// Whether nobody can send anything older, or has had all the time that is given.
 fn is_over(wait: &mut Wait) -> Result<bool, Report> {
-    let retention = Duration::from_secs(u64::from(settings::tombstone_retention_s()));
     // Who keeps tombstones may have cleared it.
     announcements::set_holding(true);
-    let limit = match announcements::verdict(&wait.sample)? {
-        Verdict::Stable => return Ok(true),
-        Verdict::Unknown(_, Cause::NotSampled) => {
-            // Its stream had just begun then. A later sample covers the earlier one.
-            wait.sample = announcements::sample()?;
-            retention
-        }
-        Verdict::WaitsFor(_) | Verdict::Unknown(_, Cause::NotRead | Cause::NoPosition) => retention,
-        Verdict::Unknown(..) => retention.min(UNANNOUNCED),
-    };
-    Ok(wait.since.elapsed() >= limit)
+    let verdict = announcements::verdict(&wait.sample)?;
+    if matches!(verdict, Verdict::Unknown(_, Cause::NotSampled)) {
+        // Its stream had just begun then. A later sample covers the earlier one.
+        wait.sample = announcements::sample()?;
+    }
+    Ok(wait.since.elapsed() >= verdict.longest())
 }

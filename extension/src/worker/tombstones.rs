@@ -19,6 +19,7 @@
 use crate::catalog::displaced as catalog_of_displaced;
 use crate::catalog::rests;
 use crate::catalog::tombstones as catalog;
+use crate::catalog::topology;
 use crate::error::{OrRaise, Report};
 use crate::pg::attempt::attempt;
 use crate::pg::authority::extension_installed;
@@ -29,20 +30,18 @@ use crate::pg::origin;
 use crate::pg::process;
 use crate::pg::scope::Txn;
 use crate::pg::shmem::{self, SharedTable, shareable};
-use crate::settings;
-use crate::worker::announcements::{self, Cause, Sample, Verdict};
+use crate::worker::announcements::{self, Sample, Verdict};
+use crate::worker::at_start;
 use crate::worker::displaced;
 use crate::worker::registry;
 use core::sync::atomic::{AtomicU32, Ordering};
 use pgrx::PgSqlErrorCode;
+use spock_core::merge::stability::Cause;
 use spock_core::types::NodeId;
 use std::time::{Duration, Instant};
 
 /// Tables that are told apart. Beyond that, all tables of the database count as marked.
 const MARKS_MAX: usize = 1024;
-/// How long removed keys are kept at most for nodes that cannot say how far they are: those of the C edition, and those that
-/// are not read directly.
-const RETENTION_UNANNOUNCED: Duration = Duration::from_secs(300);
 /// How long an apply worker waits for the slot. Where it cannot be made, the supervisor says so, and replication goes on.
 const SLOT_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Pause between two looks meanwhile: the supervisor makes it within milliseconds.
@@ -186,7 +185,7 @@ fn hold(database: u32, xid: FullXid) -> Held {
     let mut holds = HOLDS.write();
     let place = match holds.iter().position(|hold| hold.database == database) {
         Some(place) => place,
-        None => match register(&mut holds, database) {
+        None => match register(&mut holds, database, horizon::held_from()) {
             Some(place) => place,
             // More databases than workers: none of them could replicate.
             None => return Held { removals: 0, is_first: false },
@@ -204,10 +203,9 @@ fn hold(database: u32, xid: FullXid) -> Held {
     Held { removals, is_first }
 }
 
-/// A place for `database`. What the slot brought from before the restart is taken over.
-fn register(holds: &mut [Hold], database: u32) -> Option<usize> {
+/// A place for `database`. What was kept from `before` on goes on to be: the slot has brought it over a restart.
+fn register(holds: &mut [Hold], database: u32, before: Option<FullXid>) -> Option<usize> {
     let place = holds.iter().position(|hold| hold.database == 0)?;
-    let before = horizon::held_from();
     holds[place] = Hold {
         database,
         all: u32::from(before.is_some()),
@@ -222,8 +220,13 @@ fn register(holds: &mut [Hold], database: u32) -> Option<usize> {
 
 /// The slot holds what the databases need together.
 fn impose(holds: &[Hold]) {
-    let oldest = holds.iter().filter(|hold| hold.database != 0 && hold.from != 0).map(|hold| hold.from).min();
-    horizon::hold(oldest.map(FullXid));
+    let needed = holds.iter().filter(|hold| hold.database != 0 && hold.from != 0).map(|hold| hold.from);
+    horizon::hold(needed.chain(at_start::rows_from()).min().map(FullXid));
+}
+
+/// After what was kept since the start is not any more.
+pub fn impose_again() {
+    impose(&HOLDS.write());
 }
 
 /// Whether a table is newly marked, or newly has rows in `spock.tombstone`.
@@ -331,6 +334,7 @@ impl Upkeep {
 
     /// The database's place. `None`: nobody sends anything to it.
     fn register(&self, has_subscriptions: bool, members: usize) -> Option<Hold> {
+        let missed = if has_subscriptions { missed_from() } else { None };
         let mut holds = HOLDS.write();
         let known = holds.iter().position(|hold| hold.database == self.database);
         if !has_subscriptions {
@@ -343,7 +347,7 @@ impl Upkeep {
             }
             return None;
         }
-        let place = known.or_else(|| register(&mut holds, self.database))?;
+        let place = known.or_else(|| register(&mut holds, self.database, horizon::held_from().or(missed)))?;
         holds[place].members = u32::try_from(members).unwrap_or(u32::MAX);
         let hold = holds[place];
         drop(holds);
@@ -381,25 +385,42 @@ impl Upkeep {
     }
 }
 
+/// From where on dead rows are worth keeping although nobody has kept them so far: a subscription has brought something, and the
+/// slot was missing when the server started. In a transaction of its own.
+pub fn missed_from() -> Option<FullXid> {
+    let from = at_start::missed_from()?;
+    let looked = attempt(|| {
+        let txn = Txn::begin();
+        let local = topology::require_local_node()?;
+        let received = topology::subscriptions_of(local.node.id)?
+            .iter()
+            .any(|sub| origin::by_name(&sub.slot_name).and_then(origin::committed_position).is_some());
+        txn.commit();
+        Ok::<_, Report>(received)
+    });
+    match looked {
+        Ok(Ok(received)) => received.then_some(from),
+        // The catalogs have just been read: this does not happen. Then as much is kept as may be needed.
+        Ok(Err(_)) | Err(_) => Some(from),
+    }
+}
+
 /// Whether nobody can send anything older, or has had all the time that is given.
 fn is_over(database: u32, wait: &mut Wait) -> Result<bool, Report> {
-    let retention = Duration::from_secs(u64::from(settings::tombstone_retention_s()));
     let waited = wait.since.elapsed();
-    let (node, limit) = match announcements::verdict(&wait.sample)? {
+    let verdict = announcements::verdict(&wait.sample)?;
+    let node = match verdict {
         Verdict::Stable => return Ok(true),
-        Verdict::WaitsFor(node) => (node, retention),
-        Verdict::Unknown(node, cause) => {
-            if cause == Cause::NotSampled {
-                // Its stream had just begun then. A later sample covers the earlier one.
-                wait.sample = announcements::sample()?;
-            }
-            (node, retention.min(RETENTION_UNANNOUNCED))
-        }
+        Verdict::WaitsFor(node) | Verdict::Unknown(node, _) => node,
     };
+    if matches!(verdict, Verdict::Unknown(_, Cause::NotSampled)) {
+        // Its stream had just begun then. A later sample covers the earlier one.
+        wait.sample = announcements::sample()?;
+    }
     if let Some(hold) = HOLDS.write().iter_mut().find(|hold| hold.database == database) {
         hold.waits_for = node.get();
     }
-    Ok(waited >= limit)
+    Ok(waited >= verdict.longest())
 }
 
 /// Whether any database of this server keeps something, or might.

@@ -298,10 +298,11 @@ impl Set {
 
 impl Create {
     fn operation(&self) -> Result<Operation> {
-        let name = self.name.get()?;
-        // With the name as an option the first placed word is the address.
-        let dsn = match (&self.provider, &self.provider_dsn) {
-            (placed, option) => one_of(placed.as_ref(), option.as_ref(), "the provider's address")?,
+        let (placed, option) = (self.provider.as_ref(), self.provider_dsn.as_ref());
+        // With the name as an option a single placed word is the address.
+        let (name, dsn) = match (&self.name.placed, &self.name.sub_name, placed, option) {
+            (Some(only), Some(name), None, None) => (name.as_str(), only.as_str()),
+            _ => (self.name.get()?, one_of(placed, option, "the provider's address")?),
         };
         let call = Call::of("spock.sub_create")
             .with("subscription_name", "name", name)

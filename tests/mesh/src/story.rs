@@ -164,6 +164,14 @@ impl Node {
         pid
     }
 
+    /// SIGSTOP to the server's first process: nobody is let in, and what was connected stays.
+    #[track_caller]
+    pub fn freeze_server(&self) -> u32 {
+        let pid = self.pid().unwrap_or_else(|| panic!("{} does not run", self.name()));
+        must(process::signal(pid, nix::sys::signal::Signal::SIGSTOP));
+        pid
+    }
+
     /// SIGCONT to such a process.
     #[track_caller]
     pub fn thaw(&self, pid: u32) {

@@ -61,7 +61,7 @@ pub struct Scope {
     pub kinds: Vec<Kind>,
     /// Whether all nodes begin with row 0.
     pub first_row: Option<Row>,
-    /// A removed key is inserted again only by a node that has let its removal go.
+    /// A removed key is taken again, by INSERT or for a row under another one, only by a node that has let its removal go.
     pub patient: bool,
     /// The rule.
     pub rule: Rule,
@@ -228,7 +228,7 @@ impl Checker<'_> {
                 if self.scope.patient && matches!(kind, Kind::Insert { .. }) && remembered {
                     continue;
                 }
-                let Some(op) = statement(&world.nodes[node], *kind, key, number, self.scope.rows) else { continue };
+                let Some(op) = statement(&world.nodes[node], *kind, key, number, self.scope) else { continue };
                 for time in (world.nodes[node].clock + 1)..=self.scope.statements as i64 {
                     let mut next = world.clone();
                     next.active = None;
@@ -348,7 +348,7 @@ fn gone_choices(txn: &Txn, gone: &HashSet<u16>) -> &'static [bool] {
 }
 
 /// What a user of `replica` can do of this kind to `key`. `number` names the values.
-fn statement(replica: &Replica, kind: Kind, key: Key, number: u16, keys: Key) -> Option<Op> {
+fn statement(replica: &Replica, kind: Kind, key: Key, number: u16, scope: &Scope) -> Option<Op> {
     let visible = replica.table.visible();
     let row = visible.get(&key).copied();
     let free = visible.values().all(|row| row.unique != 1);
@@ -369,7 +369,8 @@ fn statement(replica: &Replica, kind: Kind, key: Key, number: u16, keys: Key) ->
         }
         (Kind::Delete, Some(_)) => Some(Op::Delete(key)),
         (Kind::Rekey, Some(row)) => {
-            let to = (0..keys).find(|to| !visible.contains_key(to))?;
+            let remembered = |to: &Key| scope.patient && replica.table.tombstones.contains_key(to);
+            let to = (0..scope.rows).find(|to| !visible.contains_key(to) && !remembered(to))?;
             Some(Op::Rekey { from: key, to, row })
         }
         (Kind::Truncate, _) if !visible.is_empty() => Some(Op::Truncate),
@@ -381,7 +382,7 @@ fn statement(replica: &Replica, kind: Kind, key: Key, number: u16, keys: Key) ->
 pub fn joined(source: &Replica, node: NodeId, at: Lsn, rule: &Rule) -> Replica {
     let mut new = Replica { node, ..source.clone() };
     if rule.joins_without_tombstones {
-        (new.table.tombstones, new.table.truncated, new.table.histories) = Default::default();
+        (new.table.tombstones, new.table.truncated) = Default::default();
     }
     new.stability.leave(node);
     new.stability.join(source.node, source.applied.clone());

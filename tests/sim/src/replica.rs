@@ -6,16 +6,16 @@
 //! 2. A local statement is a transaction like any other: it goes through the same code, on the node that made it first.
 
 use crate::rule::Rule;
-use spock_core::merge::delta::{Amount, Effect, Entry, History};
+use spock_core::merge::delta::Amount;
 use spock_core::merge::rest::{Kept, Rest};
 use spock_core::merge::stability::{Applied, Mark, Stability};
 use spock_core::merge::unique::{self, Rows};
-use spock_core::merge::{Change, Counters, Counting, Decision, Known, Report, Values, Version, Write, decide_rekey};
+use spock_core::merge::{Change, Counters, Decision, Known, Report, Values, Version, Write, decide_rekey};
 use spock_core::types::NodeId;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The primary key.
-pub type Key = u8;
+pub type Key = u16;
 
 /// A row's values, one column of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -101,11 +101,9 @@ pub struct Table {
     pub tombstones: BTreeMap<Key, Mark>,
     /// The newest TRUNCATE that is remembered.
     pub truncated: Option<Mark>,
-    /// Changes of the counter that are remembered.
-    pub histories: BTreeMap<Key, History<i16>>,
-    /// What is left of counters of removed rows, where there are no histories.
+    /// What is left of counters of removed rows.
     pub rests: BTreeMap<Key, Rest<i16>>,
-    /// The newest UPDATE that brought a row back, where there are no histories.
+    /// The newest UPDATE that brought a row back.
     pub revived: BTreeMap<Key, Version>,
 }
 
@@ -150,13 +148,13 @@ impl Table {
         self.rows.values().any(|held| held.row.large == large)
     }
 
-    fn known(&self, key: Key, counting: Counting) -> Known {
+    fn known(&self, key: Key, counts: bool) -> Known {
         Known {
             row: self.version(&key),
             tombstone: self.tombstones.get(&key).map(|mark| mark.version),
             truncated: self.truncated.map(|mark| mark.version),
             revived: self.revived.get(&key).copied(),
-            counting,
+            counts,
         }
     }
 }
@@ -200,7 +198,7 @@ impl Replica {
     /// more. Returns the conflicts.
     pub fn apply(&mut self, txn: &Txn, rule: &Rule, missing: impl Fn(u16) -> bool) -> Vec<Report> {
         let mut reports = Vec::new();
-        let counting = rule.counting;
+        let counts = rule.counts;
         for op in &txn.ops {
             let values = |row: &Row, unchanged: bool| match unchanged && missing(row.large) {
                 true => Values::Superseded,
@@ -227,7 +225,7 @@ impl Replica {
                 }
                 Op::Rekey { from, to, row } => {
                     let values = values(&row, true);
-                    let (old, new) = (self.table.known(from, counting), self.table.known(to, counting));
+                    let (old, new) = (self.table.known(from, counts), self.table.known(to, counts));
                     let (gone, there) = decide_rekey(&old, &new, values, &txn.mark.version);
                     let moved = self.table.rows.get(&from).map(|held| held.row);
                     self.act(from, &arriving(Change::Delete, Row::default(), 0), gone, rule);
@@ -236,10 +234,9 @@ impl Replica {
                     reports.extend(gone.report.into_iter().chain(there.report));
                 }
                 Op::Truncate => {
-                    let keys: BTreeSet<Key> =
-                        self.table.rows.keys().chain(self.table.histories.keys()).copied().collect();
+                    let keys: Vec<Key> = self.table.rows.keys().copied().collect();
                     let newest = self.table.truncated.filter(|mark| mark.version > txn.mark.version);
-                    let decided: Vec<_> = keys.iter().map(|key| (*key, self.table.known(*key, counting))).collect();
+                    let decided: Vec<_> = keys.iter().map(|key| (*key, self.table.known(*key, counts))).collect();
                     self.table.truncated = newest.or(Some(txn.mark));
                     for (key, known) in decided {
                         let decision = (rule.decide)(&known, Change::Truncate, &txn.mark.version);
@@ -264,14 +261,7 @@ impl Replica {
         }
         let (own, stability, early) = (self.applied.clone(), self.stability.clone(), rule.releases_at_once);
         let is_stable = |mark: &Mark| early || (own.covers(mark) && stability.is_stable(mark));
-        for key in self.table.histories.keys().copied().collect::<Vec<_>>() {
-            let floor = self.table.known(key, rule.counting).removed();
-            if let Some(history) = self.table.histories.get_mut(&key) {
-                history.compact(floor, is_stable);
-            }
-        }
         let table = &mut self.table;
-        table.histories.retain(|_, history| *history != History::default());
         let gone: Vec<(Key, Mark)> =
             table.tombstones.iter().filter(|(_, mark)| is_stable(mark)).map(|(key, mark)| (*key, *mark)).collect();
         for (key, mark) in gone {
@@ -290,7 +280,7 @@ impl Replica {
     }
 
     fn change(&mut self, key: Key, arriving: &Arriving, rule: &Rule) -> Option<Report> {
-        let known = self.table.known(key, rule.counting);
+        let known = self.table.known(key, rule.counts);
         let decision = (rule.decide)(&known, arriving.change, &arriving.mark.version);
         self.act(key, arriving, decision, rule);
         decision.report
@@ -301,19 +291,6 @@ impl Replica {
         assert!(decision.write != Write::Park, "all nodes complete what they send");
         let left = self.table.rivals(&key);
         let before = self.table.rows.get(&key).copied();
-        if decision.log {
-            let (old, new) = (arriving.old_counter, arriving.row.counter);
-            let effect = match arriving.change {
-                Change::Insert => Effect::Set(new),
-                _ if arriving.rekeyed => Effect::Set(new),
-                _ => Effect::Add { old, new },
-            };
-            self.table.histories.entry(key).or_default().add(Entry { mark: arriving.mark, effect });
-        }
-        let removes = matches!(arriving.change, Change::Delete | Change::Truncate);
-        if let Some(history) = self.table.histories.get_mut(&key).filter(|_| removes) {
-            history.removed(&arriving.mark.version);
-        }
         if decision.remember {
             self.table.tombstones.insert(key, arriving.mark);
         }
@@ -374,22 +351,16 @@ impl Replica {
 
     fn counted(&self, key: Key, before: Option<Held>, arriving: &Arriving, decision: Decision) -> i16 {
         let local = before.map(|held| held.row.counter);
-        let known = self.table.known(key, Counting::Logged);
         match decision.counters {
             Counters::Take => arriving.row.counter,
             Counters::Keep => local.unwrap_or(arriving.row.counter),
             Counters::Add => local.map_or(arriving.row.counter, |local| {
                 local.plus_difference_around(&arriving.old_counter, &arriving.row.counter).0
             }),
-            Counters::Difference => 0.plus_difference_around(&arriving.old_counter, &arriving.row.counter).0,
-            Counters::Restore => {
+            Counters::Difference | Counters::Restore => {
                 let rest = self.table.rests.get(&key).cloned().unwrap_or_default();
                 let sum = rest.parts().fold(0, |sum: i16, part| sum.plus_difference_around(&0, part).0);
                 sum.plus_difference_around(&arriving.old_counter, &arriving.row.counter).0
-            }
-            Counters::Fold => {
-                let folded = self.table.histories.get(&key).and_then(|history| history.value(known.removed()));
-                folded.or(local).unwrap_or(arriving.row.counter)
             }
         }
     }

@@ -1,15 +1,15 @@
 //! The merge rule that replicas run: the shipped one, or one that a test has broken on purpose.
 
-use spock_core::merge::{self, Change, Counting, Decision, Known, Version};
+use spock_core::merge::{self, Change, Decision, Known, Version};
 
 /// What a replica asks for each change, and what else may be got wrong.
 #[derive(Debug, Clone, Copy)]
 pub struct Rule {
     /// [`merge::decide`], unless a test breaks it.
     pub decide: fn(&Known, Change, &Version) -> Decision,
-    /// Of the table.
-    pub counting: Counting,
-    /// Whether stable tombstones and histories are let go.
+    /// The table has a column that counts.
+    pub counts: bool,
+    /// Whether stable tombstones are let go.
     pub releases: bool,
     /// Wrong: without waiting for the others.
     pub releases_at_once: bool,
@@ -27,7 +27,7 @@ impl Rule {
     /// As shipped.
     pub const SHIPPED: Self = Self {
         decide: merge::decide,
-        counting: Counting::Logged,
+        counts: true,
         releases: true,
         releases_at_once: false,
         freezes: true,

@@ -109,7 +109,10 @@ fn a_second_subscription_to_one_provider_cannot_have_the_same_sets() {
     // Prepared for later, and then instead of the first one.
     n2.sql(&create("second", ", enabled := false"));
     refused("select spock.sub_enable('second')");
+    // Other sets with the same table are taken, with a warning.
+    n1.sql("select spock.repset_add_table('other', 't')");
     n2.sql(&create("third", ", '{other}'"));
+    n2.comes_to_log(&format!("subscription \"{SUB}\" receives table \"public.t\" of node \"n1\" too"));
     must(wait_replicating(n2, "third", Deadline::story()));
     refused("select spock.sub_add_repset('third', 'default')");
     n2.sql(&format!("select spock.sub_disable('{SUB}')"));

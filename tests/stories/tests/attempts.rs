@@ -1,7 +1,7 @@
 //! What is no exception: causes that pass by themselves, and attempts that succeed after all.
 
 use crate::exceptions::mesh;
-use spock_mesh::mesh::MeshOptions;
+use spock_mesh::mesh::{MeshOptions, Stage};
 use spock_mesh::story::must;
 use spock_mesh::{Mesh, Node};
 
@@ -64,6 +64,79 @@ fn a_deadlock_with_a_local_session_is_retried_in_every_mode() {
         nothing_was_left_out(n2);
         n2.reads(STATUS, "replicating");
     }
+}
+
+/// Fails with the code that is in `gate` as long as there is one.
+const GATE: &str = "
+    create table gate (code text);
+    create function fails() returns trigger language plpgsql as 'begin
+        if exists (select from public.gate) then
+            raise exception using errcode = (select code from public.gate), message = ''stopped by '' || (select code from public.gate);
+        end if;
+        return new;
+    end';
+    create trigger fails before update on acct for each row execute function fails();
+    alter table acct enable always trigger fails";
+
+/// What may pass by itself is tried again, after pauses that grow, until it has passed.
+#[test]
+fn what_may_pass_by_itself_is_retried_in_every_mode_and_recorded_nowhere() {
+    let settings = [("spock.restart_delay_default", "100ms"), ("spock.save_resolutions", "on")];
+    let mesh = Mesh::with(&MeshOptions {
+        names: vec!["n1".to_owned(), "n2".to_owned()],
+        settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        ..MeshOptions::default()
+    })
+    .with_table("acct (id int primary key, bal int)");
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    n1.sql("insert into acct values (1, 0), (2, 0)");
+    mesh.settle();
+    n2.sql(GATE);
+    let tries = |error: &str| {
+        let asked = format!(
+            "select attempts >= 3 and next_retry is not null from spock.sub_worker_status('sub_n1_n2') where last_error like '%{error}%'"
+        );
+        n2.comes_to_read(&asked, "t");
+    };
+    let modes = [("discard", "40001"), ("transdiscard", "55P03"), ("sub_disable", "53300"), ("park", "57P03")];
+    for (round, (mode, code)) in (1..).zip(modes) {
+        must(n2.set("spock.exception_behaviour", mode));
+        must(n2.reload());
+        n2.comes_to_read("show spock.exception_behaviour", mode);
+        n2.sql(&format!("insert into gate values ('{code}')"));
+        n1.sql(&format!(
+            "begin; update acct set bal = {round} where id = 1; update acct set bal = {round} where id = 2; commit"
+        ));
+        tries(&format!("stopped by {code}"));
+        n2.sql("delete from gate");
+        mesh.settle();
+        mesh.every_node_reads("select bal from acct", &format!("{round}\n{round}"));
+    }
+    nothing_was_left_out(n2);
+    n2.reads("select count(*) from spock.resolutions", "0").reads(STATUS, "replicating");
+}
+
+#[test]
+fn a_provider_that_is_out_of_connections_is_asked_again() {
+    let settings = vec![("spock.restart_delay_default".to_owned(), "100ms".to_owned())];
+    let names = ["n1", "n2", "n3"].map(str::to_owned).to_vec();
+    let mesh = Mesh::with(&MeshOptions { names, settings, stage: Stage::Nodes, ..MeshOptions::default() })
+        .with_table("acct (id int primary key, bal int)");
+    mesh.subscribe("n2", "n1", "").subscribe("n3", "n1", "");
+    let (n1, n2, n3) = (mesh.node("n1"), mesh.node("n2"), mesh.node("n3"));
+    n3.sql("select spock.sub_disable('sub_n1_n3')");
+    must(n1.set("max_wal_senders", "1"));
+    n1.restart_fast();
+    n2.comes_to_read("select status from spock.sub_show_status()", "replicating");
+    n3.sql("select spock.sub_enable('sub_n1_n3')");
+    n3.comes_to_read(
+        "select attempts >= 3 from spock.sub_worker_status() where last_error like '%max_wal_senders%'",
+        "t",
+    );
+    n1.sql("insert into acct values (1, 1)");
+    n2.sql("select spock.sub_disable('sub_n1_n2')");
+    n3.comes_to_read("select count(*) from acct", "1");
+    n3.reads("select count(*) from spock.exception_log", "0");
 }
 
 #[test]

@@ -103,11 +103,23 @@ fn a_forwarding_subscription_stands_alone() {
 fn a_row_that_is_displaced_on_the_way_comes_back_at_the_end_of_the_chain() {
     let mesh = Mesh::unjoined(["n1", "n2", "n3"]);
     mesh.everywhere("create table t (id int primary key, u int unique, v text)");
-    mesh.everywhere("select spock.repset_add_table('default', 't')");
+    mesh.everywhere("create table aside (id int primary key)");
+    mesh.everywhere("select spock.repset_add_table('default', 't'), spock.repset_add_table('default', 'aside')");
     // n3 knows of three nodes, so it remembers what is removed.
     mesh.subscribe("n3", "n1", "").hold("n1", "n3");
     mesh.subscribe("n2", "n1", "").subscribe("n3", "n2", ", forward_origins := '{all}'");
     let (n1, n2, n3) = (mesh.node("n1"), mesh.node("n2"), mesh.node("n3"));
+    // What triggers delete on the way because of it is a removal.
+    n2.sql("insert into aside select generate_series(1, 200)")
+        .sql(
+            "create function beside() returns trigger language plpgsql as $$ begin
+                delete from public.aside where id = old.id + tg_argv[0]::int;
+                return old;
+            end $$",
+        )
+        .sql("create trigger before before delete on t for each row execute function beside(0)")
+        .sql("create trigger after after delete on t for each row execute function beside(100)")
+        .sql("alter table t enable always trigger before, enable always trigger after");
     let shown = |rows: &str| {
         for node in [n2, n3] {
             node.comes_to_read("select coalesce(string_agg(id || v, ',' order by id), 'none') from t", rows);
@@ -124,6 +136,13 @@ fn a_row_that_is_displaced_on_the_way_comes_back_at_the_end_of_the_chain() {
     n3.reads("select (spock.xact_commit_timestamp_origin(xmin)).roident from t", &writer);
     settle_rounds(&mesh);
     assert_eq!(n3.query_one("select * from t"), n2.query_one("select * from t"));
+    // Of the row that was displaced, and of the one that was deleted.
+    for node in [n2, n3] {
+        node.reads(
+            "select string_agg(id::text, ',') from generate_series(1, 200) id where id not in (table aside)",
+            "1,2,101,102",
+        );
+    }
     // The link that is held was cut.
     mesh.logs_hold_nothing_unexpected(&["connection to client lost"]);
 }

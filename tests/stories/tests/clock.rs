@@ -1,5 +1,6 @@
 //! What a patched server promises, asked through SQL. A stock server skips these stories.
 
+use spock_mesh::story::must;
 use spock_mesh::writer::Writer;
 use spock_mesh::{Mesh, ServerKind};
 
@@ -121,6 +122,45 @@ fn a_stock_server_refuses_the_column_options_by_name() {
     mesh.node("n1").sql("create table acct (id int primary key, bal int)");
     let error = mesh.node("n1").sql_error("alter table acct alter bal set (log_old_value = true)");
     assert!(error.message.contains("log_old_value"), "{error}");
+}
+
+/// Within the limit the commit waits until the local clock has passed the remote one; beyond it that is said, and counted.
+#[test]
+fn a_stock_server_waits_for_its_clock_before_it_commits_what_comes_from_ahead() {
+    let name = "a_stock_server_waits_for_its_clock_before_it_commits_what_comes_from_ahead";
+    if spock_mesh::story::server_under_test() == ServerKind::Patched {
+        return spock_mesh::story::skipped(
+            &format!("clock::{name}"),
+            "this server is patched: its commits are later anyway",
+        );
+    }
+    if !faketime(name) {
+        return;
+    }
+    let mesh = Mesh::of(["n1", "n2"]).with_table("acct (id int primary key, bal int)");
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    let limit = |milliseconds: &str| {
+        must(n2.set("spock.maximum_clock_skew", milliseconds));
+        must(n2.reload());
+        n2.comes_to_read("select setting from pg_settings where name = 'spock.maximum_clock_skew'", milliseconds);
+    };
+    limit("60000");
+    n1.move_clock(5);
+    n1.restart_fast();
+    n1.sql("insert into acct values (1, 0)");
+    mesh.settle();
+    n2.sql("update acct set bal = 20");
+    mesh.settle();
+    mesh.every_node_reads("select bal from acct", "20");
+    let warning = "the clock of the node where a change was made is";
+    assert!(!n2.log().contains(warning), "it was waited for");
+    limit("10");
+    n1.move_clock(3600);
+    n1.restart_fast();
+    n1.sql("insert into acct values (2, 0)");
+    mesh.settle();
+    n2.comes_to_log(warning);
+    n2.comes_to_log("since the worker started: 1.");
 }
 
 /// Half a minute: nothing that a busy machine does comes near it.

@@ -192,6 +192,33 @@ fn d26_nothing_that_was_confirmed_is_missing_on_a_standby_that_was_behind() {
     s2.reads("select count(*), count(distinct id) from event", "101|101");
 }
 
+/// The slot that keeps vacuum away is not on the standby, the dead row is.
+#[test]
+fn what_a_primary_deleted_is_remembered_on_its_standby() {
+    let sub = "sub_n2_n1";
+    let mesh = Mesh::unjoined(["n1", "n2"]).with_table("t (id int primary key, v text)").standby_of("n1", "s1", &QUICK);
+    let (n1, n2, s1) = (mesh.node("n1"), mesh.node("n2"), mesh.node("s1"));
+    mesh.subscribe("n1", "n2", "");
+    n2.sql("insert into t values (1, 'old'), (2, 'old')");
+    mesh.settle_between("n2", "n1", sub);
+    n1.sql(&format!("select spock.sub_disable('{sub}')"));
+    n2.sql("update t set v = 'older'");
+    let before = n1.query_one("select pg_snapshot_xmin(pg_current_snapshot())");
+    n1.sql("delete from t where id = 1");
+    s1.comes_to_read("select count(*) from t", "1");
+    n1.kill();
+    s1.promote();
+    s1.comes_to_read(
+        &format!(
+            "select xmin::text::bigint <= {before} from pg_replication_slots where slot_name = 'spock_tombstones'"
+        ),
+        "t",
+    );
+    s1.sql("vacuum t").sql(&format!("select spock.sub_enable('{sub}')"));
+    mesh.settle_between("n2", "s1", sub);
+    s1.reads("select * from t", "2|older");
+}
+
 /// On 15 to 17 output is held back by the extension. Gives none where the server does it.
 fn holding(name: &str) -> Option<Mesh> {
     let mesh = with_standby(&[]);

@@ -90,3 +90,16 @@ fn waiting_for_a_synchronization_ends_when_the_user_says_so() {
     assert_eq!(error.code, "57014", "{error}");
     n2.sql("update spock.local_sync_status set sync_status = 'r'").sql(wait);
 }
+
+#[test]
+fn conflicts_are_kept_for_as_many_days_as_is_set() {
+    let mesh = Mesh::unjoined(["n1"]);
+    let n1 = mesh.node("n1");
+    must(n1.set("spock.resolutions_retention_days", "10"));
+    n1.sql(
+        "insert into spock.resolutions (node_name, log_time, relname)
+         values ('n1', now() - interval '9 days', 'newer'), ('n1', now() - interval '11 days', 'older')",
+    );
+    n1.restart_fast();
+    n1.comes_to_read("select string_agg(relname, ' ') from spock.resolutions", "newer");
+}

@@ -232,7 +232,8 @@ fn a_transaction_too_large_to_keep_is_applied_or_sent_again_and_parked() {
     same_versions(&mesh, "acct");
 }
 
-fn crash_at(node: &Node, point: &str, start: &dyn Fn()) {
+/// Lets the server of `node` crash at `point` while `start` is under way, and starts it again without the fault.
+pub fn crash_at(node: &Node, point: &str, start: &dyn Fn()) {
     must(node.set("restart_after_crash", "off"));
     must(node.set("spock.fault_point", point));
     must(node.reload());

@@ -191,10 +191,11 @@ fn a_run_ends_with_the_code_that_says_how() {
     ctl.run(&["sql", "n2", "select 1"], 4);
     ctl.run(&["config", "check", "--connect"], 4);
     // The lost node is cleared away on the other one, once nobody streams to it.
-    mesh.node("n1").comes_to_read("select count(*) from pg_replication_slots where active", "0");
+    mesh.node("n1")
+        .comes_to_read("select count(*) from pg_replication_slots where plugin = 'spock_output' and active", "0");
     ctl.run(&["workflow", "run", "remove-node", "--node", "n2", "--force"], 0);
     let n1 = mesh.node("n1");
     n1.reads("select string_agg(node_name, ',') from spock.node", "n1")
-        .reads("select count(*) from pg_replication_slots", "0");
+        .reads("select count(*) from pg_replication_slots where plugin = 'spock_output'", "0");
     assert!(!ctl.all().contains(PASSWORD), "a password was printed or kept");
 }

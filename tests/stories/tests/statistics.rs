@@ -1,6 +1,6 @@
 //! Conflicts are counted by subscription and kind, beyond the life of workers and over a clean restart.
 
-use spock_mesh::Mesh;
+use spock_mesh::{Mesh, story::must};
 
 const STATS: &str = "select confl_insert_exists, confl_update_missing, confl_delete_missing, confl_update_exists,
     stats_reset is not null from spock.subscription s, spock.get_subscription_stats(s.sub_id)";
@@ -41,6 +41,34 @@ fn a_subscription_that_is_dropped_takes_its_counters_along() {
     let one = format!("select confl_insert_exists from spock.get_subscription_stats({id})");
     n1.sql("begin").sql("select spock.sub_drop('sub_n2_n1')").sql("rollback");
     n1.reads(&one, "1").sql("select spock.sub_drop('sub_n2_n1')").reads(&one, "0");
+}
+
+/// Changes of rows that another node wrote are daily business: which of them are written down is set, and all are counted.
+#[test]
+fn changes_of_others_rows_are_counted_whatever_is_reported() {
+    let mesh = Mesh::of(["n1", "n2", "n3"]).with_table("t (id int primary key, v text)");
+    let (n1, n2, n3) = (mesh.node("n1"), mesh.node("n2"), mesh.node("n3"));
+    must(n3.set("spock.save_resolutions", "on"));
+    let counted = "select confl_update_origin_differs, confl_delete_origin_differs
+        from spock.subscription s, spock.get_subscription_stats(s.sub_id) where s.sub_name = 'sub_n2_n3'";
+    for (round, (mode, reported)) in
+        (1..).zip([("none", ""), ("remote_only_differs", "1"), ("since_sub_creation", "1 3")])
+    {
+        must(n3.set("spock.log_origin_change", mode));
+        must(n3.reload());
+        n1.sql("insert into t values (1, 'n1'), (2, 'n1')");
+        n3.sql("insert into t values (3, 'n3')");
+        mesh.settle();
+        n2.sql("update t set v = 'n2' where id in (1, 3); delete from t where id = 2");
+        mesh.settle();
+        n3.comes_to_read(counted, &format!("{}|{round}", 2 * round));
+        let rows = "select coalesce(string_agg(local_tuple::json->>'id', ' ' order by local_tuple), '')
+            from spock.resolutions where conflict_type = 'update_origin_differs'";
+        n3.reads(rows, reported).sql("delete from spock.resolutions");
+        n1.sql("delete from t");
+        mesh.settle();
+        n3.sql("delete from spock.resolutions");
+    }
 }
 
 /// An UPDATE that meets another row in a unique index.

@@ -79,6 +79,7 @@ impl CiArgs {
             return release(cx, matrix.named(name)?, &self.out);
         }
         if let Some(dir) = &self.publish {
+            self.sign.as_ref().map_or(Ok(()), publish::can_sign)?;
             return publish::merge(
                 cx,
                 &std::path::absolute(dir).map_err(Failure::io("find", dir))?,
@@ -163,7 +164,8 @@ fn run_cell(cx: &Cx, matrix: &Matrix, cell: &Cell) -> Result<Outcome> {
     let args = cell.server_args();
     let mut tally = Tally::default();
     for suite in &cell.suites {
-        match suites::on_server(cx, *suite, cell.major, &args, &matrix.stories_of(cell)) {
+        let words = if *suite == suites::Suite::Stories { matrix.stories_of(cell) } else { Vec::new() };
+        match suites::on_server(cx, *suite, cell.major, &args, &words) {
             Ok(one) => tally += one,
             Err(Failure::NotObtainable { .. }) if cell.may_lack_source => {
                 return Ok(Outcome::Skipped("source not obtainable"));

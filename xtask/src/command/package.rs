@@ -11,7 +11,7 @@ use crate::files;
 use crate::major::{Kind, Major};
 use crate::matrix::Machine;
 use crate::package::layout::Family;
-use crate::package::plan::{Format, Plan, Wish};
+use crate::package::plan::{self, Format, Plan, Wish};
 use crate::package::publish::{self, Artefact, Key};
 use crate::package::{make, tools, verify};
 use crate::system::{self, Purpose};
@@ -50,6 +50,7 @@ impl PackageArgs {
         if self.verify {
             return verify::run(cx, &self.pick, &self.format, self.verify_server);
         }
+        self.sign.as_ref().map_or(Ok(()), publish::can_sign)?;
         let out = std::path::absolute(&self.out).map_err(Failure::io("find", &self.out))?;
         let wish = Wish { formats: self.format, out: out.clone(), revision: self.revision };
         let mut artefacts = Vec::new();
@@ -80,6 +81,10 @@ pub fn make_packages(cx: &Cx, major: Major, args: &ServerArgs, formats: &[Format
 
 /// Builds what is missing and packages it.
 pub fn of_major(cx: &Cx, major: Major, args: &ServerArgs, wish: &Wish) -> Result<Vec<Artefact>> {
+    plan::given_epoch()?;
+    if args.server == Some(Kind::Stock) {
+        plan::refuse_image(&wish.formats)?;
+    }
     require(cx, &wish.formats)?;
     let target = build::library_of(cx, major, &distribution_server(cx, major, args))?;
     tools::build(cx)?;

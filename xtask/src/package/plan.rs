@@ -82,11 +82,8 @@ impl<'a> Plan<'a> {
         let mut formats = wish.formats.clone();
         formats.sort();
         formats.dedup();
-        if target.kind == Kind::Stock && formats.contains(&Format::Oci) {
-            return Err(Failure::usage(
-                "an image holds a server, and a stock server is the distribution's",
-                "leave oci out",
-            ));
+        if target.kind == Kind::Stock {
+            refuse_image(&formats)?;
         }
         let pin = cx.pins.of(target.major)?;
         let (pg_version, patch_set) = match &target.origin {
@@ -186,15 +183,32 @@ fn version_of(text: &str) -> String {
 
 /// `SOURCE_DATE_EPOCH`, else the time of the last commit, else the date of the release.
 fn epoch(cx: &Cx, facts: &Facts) -> Result<u64> {
-    if let Some(given) = std::env::var_os("SOURCE_DATE_EPOCH") {
-        let text = given.to_string_lossy();
-        // Archives hold times in 32 bits.
-        let number = text.parse::<u64>().ok().filter(|epoch| *epoch < u64::from(u32::MAX));
-        let wrong = || Failure::usage(format!("SOURCE_DATE_EPOCH is {text:?}"), "give seconds since 1970");
-        return number.ok_or_else(wrong);
+    if let Some(given) = given_epoch()? {
+        return Ok(given);
     }
     let commit = cx.ask("git", &["log", "-1", "--format=%ct"]).ok().and_then(|text| text.trim().parse().ok());
     Ok(commit.unwrap_or_else(|| facts.release.first().map_or(0, super::texts::Release::epoch)))
+}
+
+/// For a stock server, asked before anything is built.
+pub fn refuse_image(formats: &[Format]) -> Result<()> {
+    if formats.contains(&Format::Oci) {
+        return Err(Failure::usage(
+            "an image holds a server, and a stock server is the distribution's",
+            "leave oci out",
+        ));
+    }
+    Ok(())
+}
+
+/// `SOURCE_DATE_EPOCH`, if it is set.
+pub fn given_epoch() -> Result<Option<u64>> {
+    let Some(given) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(None) };
+    let text = given.to_string_lossy();
+    // Archives hold times in 32 bits.
+    let number = text.parse::<u64>().ok().filter(|epoch| *epoch < u64::from(u32::MAX));
+    let wrong = || Failure::usage(format!("SOURCE_DATE_EPOCH is {text:?}"), "give seconds since 1970");
+    number.map(Some).ok_or_else(wrong)
 }
 
 /// How a package depends on, provides or conflicts with another one.

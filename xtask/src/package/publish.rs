@@ -12,6 +12,7 @@ use crate::digest::{Digest, files_below};
 use crate::exit::{Failure, Result};
 use crate::files;
 use crate::package::plan::{Format, Role};
+use crate::system;
 
 /// Version of `manifest.json`.
 const SCHEMA: u32 = 1;
@@ -105,6 +106,22 @@ struct Listed<'a> {
     distribution: &'a str,
     arch: &'a str,
     source_date_epoch: u64,
+}
+
+/// Whether `key` can sign, asked before anything is built.
+pub fn can_sign(key: &Key) -> Result<()> {
+    let (program, package) = match key {
+        Key::Minisign(file) if !file.is_file() => {
+            let what = format!("there is no key file {}", file.display());
+            return Err(Failure::usage(what, "minisign -G -W -s FILE makes one without a password"));
+        }
+        Key::Minisign(_) => ("minisign", "minisign"),
+        Key::Gpg(_) => ("gpg", "gnupg"),
+    };
+    if system::program(program).is_some() {
+        return Ok(());
+    }
+    Err(Failure::Missing { missing: vec![program.to_owned()], fix: format!("install the package {package}") })
 }
 
 /// Writes manifest and sums into `out`; signs the sums when there is a key.
@@ -284,6 +301,12 @@ mod tests {
         put("d/x.deb.cdx.json", "{}");
         let error = merge(&cx, dir.path(), None).unwrap_err().to_string();
         assert!(error.contains("two cells made x.deb"), "{error}");
+    }
+
+    #[test]
+    fn a_key_that_is_not_there_is_said_before_anything_is_built() {
+        let failure = can_sign(&Key::Minisign("/no/such/key".into())).unwrap_err();
+        assert_eq!((failure.exit() as u8, failure.hint().is_empty()), (2, false), "{failure}");
     }
 
     #[test]

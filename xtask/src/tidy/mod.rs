@@ -1,7 +1,7 @@
 //! The rules that no linter knows, as findings `path:line: rule, what to do instead`.
 //!
-//! [`source`] reads a Rust file so that comments and strings do not count, [`rules`] look at one file, [`repository`] and
-//! [`cases`] at how files belong together. All of it is a test too, so plain `cargo test` keeps the rules.
+//! [`source`] reads a Rust file so that comments and strings do not count, [`rules`] look at one file, [`repository`],
+//! [`cases`] and [`messages`] at how files belong together. All of it is a test too, so plain `cargo test` keeps the rules.
 
 use std::fmt;
 use std::fs;
@@ -11,6 +11,7 @@ use crate::digest::files_below;
 use crate::exit::{Failure, Result};
 
 mod cases;
+mod messages;
 mod repository;
 mod rules;
 mod source;
@@ -59,7 +60,8 @@ pub fn findings(root: &Path) -> Result<Vec<Finding>> {
     found.extend(repository::patches(root, &texts)?);
     found.extend(repository::generated(root)?);
     found.extend(repository::links(root, &texts));
-
+    found.extend(repository::released(&texts));
+    found.extend(messages::quoted(&texts));
     found.extend(cases::cases(&texts));
     found.sort();
     found.dedup();

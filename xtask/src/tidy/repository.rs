@@ -80,11 +80,34 @@ pub fn patches(root: &Path, texts: &Texts) -> Result<Vec<Finding>> {
             found.push(finding("pg.lock", 0, rule));
         }
     }
+    let mut pinned = Vec::new();
+    for major in Major::ALL {
+        let pin = pins.of(major)?;
+        pinned.push(format!("{}-spock-{}", pin.version, pin.patch_set));
+    }
+    found.extend(shown_versions(texts, &pinned));
     let manifest = fs::read_to_string(root.join("extension/Cargo.toml")).unwrap_or_default();
     if !manifest.contains(&format!("version = \"={}\"", pins.pgrx)) {
         found.push(finding("pg.lock", 0, "pins another pgrx than extension/Cargo.toml: make them the same"));
     }
     Ok(found)
+}
+
+/// Versions of patched servers in Markdown files that are not pinned any more.
+fn shown_versions(texts: &Texts, pinned: &[String]) -> Vec<Finding> {
+    let is_version = |word: &&str| {
+        let id = word.split_once("-spock-").map_or("", |(_, id)| id);
+        id.len() == 12 && id.chars().all(|c| c.is_ascii_hexdigit())
+    };
+    let mut found = Vec::new();
+    for (path, text) in texts.iter().filter(|(path, _)| path.ends_with(".md")) {
+        for (i, line) in text.lines().enumerate() {
+            let words = line.split(|c: char| c.is_whitespace() || "`()\"".contains(c)).filter(is_version);
+            let old = words.filter(|word| !pinned.iter().any(|known| known == word));
+            found.extend(old.map(|word| finding(path, i + 1, format!("{word} is no version that pg.lock pins"))));
+        }
+    }
+    found
 }
 
 fn series_findings(list: &str, series: &Series, diffs: &[&(String, String)]) -> Vec<Finding> {
@@ -130,6 +153,20 @@ pub fn generated(root: &Path) -> Result<Vec<Finding>> {
     Ok(found)
 }
 
+/// The version that is built has release notes, for readers and for packages.
+pub fn released(texts: &Texts) -> Vec<Finding> {
+    let version = env!("CARGO_PKG_VERSION");
+    let places = [
+        ("manual/src/releases.md", format!("## {version}")),
+        ("packaging/package.toml", format!("version = \"{version}\"")),
+    ];
+    let has = |path: &str, line: &str| {
+        texts.iter().any(|(other, text)| other == path && text.lines().any(|other| other == line))
+    };
+    let lacking = places.iter().filter(|(path, line)| !has(path, line));
+    lacking.map(|(path, line)| finding(path, 0, format!("no line {line:?}: say what the release does"))).collect()
+}
+
 /// Links lead somewhere, and commands that are written down can be typed.
 pub fn links(root: &Path, texts: &Texts) -> Vec<Finding> {
     let wrong = manual::links::check(texts, |path| root.join(path).exists());
@@ -150,6 +187,28 @@ mod tests {
         let found = fault_points(&texts);
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].line, found[0].rule.contains("AFTER_COMMIT")), (2, true));
+    }
+
+    #[test]
+    fn a_version_without_release_notes_is_found() {
+        let notes = |heading: &str| {
+            let line = format!("version = \"{}\"", env!("CARGO_PKG_VERSION"));
+            let texts = [
+                ("manual/src/releases.md".to_owned(), heading.to_owned()),
+                ("packaging/package.toml".to_owned(), line),
+            ];
+            released(&texts).len()
+        };
+        assert_eq!((notes(concat!("# Notes\n\n## ", env!("CARGO_PKG_VERSION"))), notes("## 0.1")), (0, 1));
+    }
+
+    #[test]
+    fn a_server_that_is_not_built_any_more_is_found() {
+        let text =
+            "PostgreSQL 17.11-spock-2a190e50fa4b (patched)\n`17.11-spock-000000000000` postgresql-17-spock-dbgsym\n";
+        let texts = [("README.md".to_owned(), text.to_owned())];
+        let found = shown_versions(&texts, &["17.11-spock-2a190e50fa4b".to_owned()]);
+        assert_eq!(found.iter().map(|finding| finding.line).collect::<Vec<_>>(), [2]);
     }
 
     #[test]

@@ -46,6 +46,24 @@ impl<'a> Source<'a> {
         self.code.lines().position(|line| line.trim() == "#[cfg(test)]").map(|i| i + 1)
     }
 
+    /// Contents of all string literals, escapes read; comments do not count.
+    pub fn strings(&self) -> Vec<String> {
+        let chars: Vec<char> = self.text.chars().collect();
+        let (mut found, mut i) = (Vec::new(), 0);
+        while i < chars.len() {
+            let end = blank_end(&chars, i);
+            if chars[i] == '"' {
+                found.push(unescaped(chars.get(i + 1..end - 1).unwrap_or_default()));
+            } else if chars[i] == 'r' && end > i {
+                let text: String = chars[i + 1..end].iter().collect();
+                let bare = text.trim_matches('#');
+                found.push(bare[1..bare.len() - 1].to_owned());
+            }
+            i = end.max(i + 1);
+        }
+        found
+    }
+
     /// All functions that have a body.
     pub fn functions(&self) -> Vec<Function> {
         let code = &self.code;
@@ -87,14 +105,7 @@ fn blanked(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut i = 0;
     while i < chars.len() {
-        let end = match (chars[i], chars.get(i + 1)) {
-            ('/', Some('/')) => line_end(&chars, i),
-            ('/', Some('*')) => comment_end(&chars, i),
-            ('"', _) => string_end(&chars, i),
-            ('r', Some('"' | '#')) if !word_before(&chars, i) => raw_string_end(&chars, i).unwrap_or(i),
-            ('\'', _) => char_end(&chars, i).unwrap_or(i),
-            _ => i,
-        };
+        let end = blank_end(&chars, i);
         if end == i {
             out.push(chars[i]);
             i += 1;
@@ -104,6 +115,41 @@ fn blanked(text: &str) -> String {
         }
     }
     out
+}
+
+/// Where a comment, string or character literal that begins at `i` ends; `i` where none does.
+fn blank_end(chars: &[char], i: usize) -> usize {
+    match (chars[i], chars.get(i + 1)) {
+        ('/', Some('/')) => line_end(chars, i),
+        ('/', Some('*')) => comment_end(chars, i),
+        ('"', _) => string_end(chars, i),
+        ('r', Some('"' | '#')) if !word_before(chars, i) => raw_string_end(chars, i).unwrap_or(i),
+        ('\'', _) => char_end(chars, i).unwrap_or(i),
+        _ => i,
+    }
+}
+
+/// What a literal stands for: a backslash at the end of a line takes the next line's indentation away.
+fn unescaped(chars: &[char]) -> String {
+    let (mut text, mut i) = (String::new(), 0);
+    while i < chars.len() {
+        match (chars[i], chars.get(i + 1)) {
+            ('\\', Some('\n')) => i += chars[i + 1..].iter().take_while(|c| c.is_whitespace()).count() + 1,
+            ('\\', Some(escaped)) => {
+                text.push(match escaped {
+                    'n' => '\n',
+                    't' => '\t',
+                    other => *other,
+                });
+                i += 2;
+            }
+            (c, _) => {
+                text.push(c);
+                i += 1;
+            }
+        }
+    }
+    text
 }
 
 fn word_before(chars: &[char], i: usize) -> bool {
@@ -184,6 +230,12 @@ mod tests {
         for (text, want) in cases {
             assert_eq!(blanked(text), want, "{text}");
         }
+    }
+
+    #[test]
+    fn strings_are_read_as_the_compiler_reads_them() {
+        let text = "f(\"a \\\"b\\\" \\\n    c\"); // \"no\"\nr#\"d \"e\"#; \'\"\'; \"\"";
+        assert_eq!(Source::read("a.rs", text).strings(), ["a \"b\" c", "d \"e", ""]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ type Case = (&'static str, Known, Change, Write, bool, Option<Report>);
 fn assert_decisions(cases: &[Case]) {
     for (name, known, change, write, remember, report) in cases {
         let got = decide(known, *change, &at(5));
-        assert_eq!((got.write, got.remember, got.report, got.log), (*write, *remember, *report, false), "{name}");
+        assert_eq!((got.write, got.remember, got.report), (*write, *remember, *report), "{name}");
     }
 }
 
@@ -109,13 +109,13 @@ fn removals_of_plain_rows() {
     ]);
 }
 
-fn counted(counting: Counting, row: Option<i64>, tombstone: Option<i64>) -> Known {
-    Known { row: row.map(at), tombstone: tombstone.map(at), counting, ..Known::default() }
+fn counted(row: Option<i64>, tombstone: Option<i64>) -> Known {
+    Known { row: row.map(at), tombstone: tombstone.map(at), counts: true, ..Known::default() }
 }
 
 #[test]
-fn counters_without_a_history() {
-    let known = |row, tombstone| counted(Counting::Unlogged, row, tombstone);
+fn columns_that_count() {
+    let known = counted;
     let cases = [
         ("newer UPDATE adds", known(Some(4), None), WHOLE, Write::Update, Counters::Add),
         ("older UPDATE adds as well", known(Some(6), None), WHOLE, Write::Count, Counters::Add),
@@ -130,7 +130,7 @@ fn counters_without_a_history() {
     ];
     for (name, known, change, write, counters) in cases {
         let got = decide(&known, change, &at(5));
-        assert_eq!((got.write, got.counters, got.log, got.remember), (write, counters, false, false), "{name}");
+        assert_eq!((got.write, got.counters, got.remember), (write, counters, false), "{name}");
     }
     let late = decide(&known(Some(6), None), Change::Delete, &at(5));
     assert_eq!((late.write, late.remember), (Write::Keep, false), "a DELETE that loses has no effect");
@@ -145,7 +145,7 @@ fn counters_without_a_history() {
         let emptied = Known { truncated: Some(at(7)), ..known(None, Some(6)) };
         assert!(!decide(&emptied, change, &at(5)).rest, "nor is anything kept");
     }
-    assert!(!decide(&counted(Counting::No, None, Some(6)), WHOLE, &at(5)).rest, "columns that do not count");
+    assert!(!decide(&tombstone(6), WHOLE, &at(5)).rest, "columns that do not count");
     let (_, there) = decide_rekey(&known(Some(4), None), &known(Some(4), None), Values::Whole, &at(5));
     assert_eq!(
         (there.write, there.counters),
@@ -156,27 +156,6 @@ fn counters_without_a_history() {
     assert_eq!((there.write, there.counters), (Write::Insert, Counters::Take), "and sets a new one");
     let (_, there) = decide_rekey(&known(Some(4), None), &known(Some(6), None), Values::Whole, &at(5));
     assert_eq!((there.write, there.counters), (Write::Count, Counters::Add), "also when it is older");
-}
-
-#[test]
-fn counters_with_a_history() {
-    let known = |row, tombstone| counted(Counting::Logged, row, tombstone);
-    let superseded = Change::Update(Values::Superseded);
-    // name, what is known, change at 5, write, goes into the history, remember
-    let cases = [
-        ("newer UPDATE", known(Some(4), None), WHOLE, Write::Update, true, false),
-        ("older INSERT", known(Some(6), None), Change::Insert, Write::Count, true, false),
-        ("no row", known(None, None), WHOLE, Write::Insert, true, false),
-        ("late DELETE", known(Some(6), None), Change::Delete, Write::Count, false, true),
-        ("late TRUNCATE", known(Some(6), None), Change::Truncate, Write::Count, false, false),
-        ("superseded: counts all the same", known(None, None), superseded, Write::Keep, true, false),
-    ];
-    for (name, known, change, write, log, remember) in cases {
-        let got = decide(&known, change, &at(5));
-        assert_eq!((got.write, got.counters, got.log, got.remember), (write, Counters::Fold, log, remember), "{name}");
-    }
-    let before = decide(&known(Some(7), Some(6)), WHOLE, &at(5));
-    assert_eq!((before.write, before.log), (Write::Keep, false), "before a DELETE nothing counts");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Columns that count: what a change adds is added whichever version wins, and a row that is newer keeps its version. What is added
-//! to a row that was removed later is kept in `spock.counter_rest`, as long as its removal is remembered.
+//! to a row that was removed later, or has not come yet and cannot be made of the change, is kept in `spock.counter_rest`: until the
+//! row comes, or nothing older can.
 
 use super::Row;
 use crate::apply::removals::Newest;
@@ -14,7 +15,7 @@ use crate::pg::part::{PartVersion, with_version};
 use crate::pg::row_image::RowImage;
 use crate::pg::search::Found;
 use spock_core::merge::rest::{Kept, Rest};
-use spock_core::merge::{Change, ConflictType, Counters, Counting, Known, Resolution, Values, Version, Write, decide};
+use spock_core::merge::{Change, ConflictType, Counters, Known, Resolution, Values, Version, Write, decide};
 use spock_core::wire::row::Tuple;
 
 impl Row<'_> {
@@ -32,27 +33,52 @@ impl Row<'_> {
         mapping.deltas.read_update(&mut mapping.columns, &mapping.memory, self.remote, (old, new))
     }
 
-    /// An UPDATE found no row; `remote` has its new one, which is written. What the row was before may still be on its way.
+    /// An UPDATE found no row; `remote` has its new one, which is written. What the row was before may still be on its way, or is
+    /// what was removed here.
     pub(super) fn first_difference(&mut self, versions: &mut Versions) -> Result<(), Report> {
-        if self.mapping.deltas.is_empty() {
-            return Ok(());
-        }
-        let known = self.known(versions)?;
-        match decide(&known, Change::Update(Values::Whole), &versions.remote()).counters {
-            Counters::Restore => self.restore(versions),
-            // Of one provider everything comes in its order.
-            Counters::Difference if self.removals.others() => {
-                self.mapping.deltas.differences(&mut self.target.remote, self.remote)
-            }
-            _ => Ok(()),
+        match self.mapping.deltas.is_empty() {
+            true => Ok(()),
+            false => self.begin_counting(versions, Change::Update(Values::Whole)),
         }
     }
 
-    /// The row in `remote` comes back: with what it had, what was added since, and what the change adds.
-    fn restore(&mut self, versions: &mut Versions) -> Result<(), Report> {
-        let deltas = &self.mapping.deltas;
-        deltas.differences(&mut self.target.remote, self.remote)?;
+    /// The same for an INSERT, whose row may be there. Only what was kept for it makes a difference.
+    pub(super) fn first_value(&mut self, versions: &mut Versions) -> Result<(), Report> {
+        let kept = !self.mapping.deltas.is_empty() && self.removals.is_written(self.target.table().id().get());
+        if kept { self.begin_counting(versions, Change::Insert) } else { Ok(()) }
+    }
+
+    fn begin_counting(&mut self, versions: &mut Versions, change: Change) -> Result<(), Report> {
+        let known = self.known(versions)?;
+        let decision = decide(&known, change, &versions.remote());
+        // Of one provider everything comes in its order.
+        let others = self.removals.others();
+        let counts_on = match decision.counters {
+            Counters::Restore => true,
+            Counters::Difference => others,
+            _ => false,
+        };
+        if decision.write != Write::Insert || !(counts_on || others) {
+            return Ok(());
+        }
         let (place, rest) = self.rest(versions)?;
+        if counts_on {
+            self.count_on(&rest)?;
+        }
+        let Some(place) = place.filter(|_| others) else { return Ok(()) };
+        if !rest.kept.is_empty() {
+            rests::used(place)?;
+        }
+        if decision.counters == Counters::Restore {
+            rests::revived(place)?;
+            self.removals.kept(place.table);
+        }
+        Ok(())
+    }
+
+    /// Puts into `remote` what the change adds, what the key had, and what was kept for it.
+    fn count_on(&mut self, rest: &Rest<RowImage>) -> Result<(), Report> {
+        self.mapping.deltas.differences(&mut self.target.remote, self.remote)?;
         for part in rest.parts() {
             self.target.start_merged(part);
             self.target.merged.finish();
@@ -60,14 +86,18 @@ impl Row<'_> {
             self.mapping.deltas.add_part(remote, merged, self.remote)?;
         }
         self.target.merged.clear();
-        match place {
-            // What the provider itself added before has come before.
-            Some(place) if self.removals.others() => {
-                rests::revived(place)?;
-                self.removals.kept(place.table);
-                Ok(())
-            }
-            _ => Ok(()),
+        Ok(())
+    }
+
+    /// Nothing could be made of the UPDATE in `remote`, because a part of it is missing: what it adds is kept for the row that comes.
+    pub(super) fn keep_superseded(&mut self, versions: &mut Versions) -> Result<(), Report> {
+        if !self.mapping.deltas.adds() || !self.removals.others() {
+            return Ok(());
+        }
+        let known = self.known(versions)?;
+        match decide(&known, Change::Update(Values::Superseded), &versions.remote()).rest {
+            true => self.keep_rest(versions),
+            false => Ok(()),
         }
     }
 
@@ -97,7 +127,7 @@ impl Row<'_> {
         Ok((Some(place), Rest { left, kept }))
     }
 
-    /// The key in `remote` was removed later than the change was made: what it adds is kept for the case that the row comes back.
+    /// What the change adds is kept for the case that the row with the key in `remote` comes, or comes back.
     pub(super) fn keep_rest(&mut self, versions: &mut Versions) -> Result<(), Report> {
         if !self.mapping.deltas.adds() {
             return Ok(());
@@ -143,7 +173,7 @@ impl Row<'_> {
         let local = self.local_version(versions)?;
         let conflict = Conflict { kind, outcome: Resolution::KeepLocal, local: Some(local) };
         let row = Some(versions.ranked(local));
-        let known = Known { row, tombstone, truncated, revived, counting: Counting::Unlogged };
+        let known = Known { row, tombstone, truncated, revived, counts: true };
         let change = match kind {
             ConflictType::InsertExists => Change::Insert,
             _ => Change::Update(Values::Whole),

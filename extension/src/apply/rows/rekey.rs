@@ -51,10 +51,11 @@ impl Row<'_> {
         let gone = self.leave(versions)?;
         crate::pg::heap::next_command();
         self.read(new, true)?;
+        self.mapping.deltas.read_first(&self.target.remote);
         if partial {
             return Ok(Some(self.superseded_there(versions)?.or(gone)));
         }
-        self.mapping.deltas.read_first(&self.target.remote);
+        self.first_value(versions)?;
         let probe = self.target.inserts_fire_before() || taken;
         let stored = self.store(versions, ConflictType::UpdateOriginDiffers, probe)?;
         if stored.is_none() {
@@ -68,6 +69,7 @@ impl Row<'_> {
     fn superseded_there(&mut self, versions: &mut Versions) -> Result<Option<Conflict>, Report> {
         loop {
             if self.find() == Found::Missing {
+                self.keep_superseded(versions)?;
                 self.target.local.clear();
                 return Ok(Some(Conflict::without_local(ConflictType::UpdateMissing, Resolution::Skip)));
             }

@@ -1,6 +1,8 @@
 //! D23, D25: a node joins, and what breaks in the middle of a transaction.
 
-use spock_mesh::story::must;
+use crate::park::crash_at;
+use spock_mesh::prefix::ServerKind;
+use spock_mesh::story::{must, server_under_test};
 use spock_mesh::topology::literal;
 use spock_mesh::writer::Writer;
 use spock_mesh::{Mesh, Node};
@@ -120,4 +122,42 @@ fn d25_what_breaks_at_any_point_of_a_transaction_leaves_it_applied_once() {
     }
     mesh.same_everywhere("event");
     mesh.same_everywhere("gate");
+}
+
+/// The server goes at each point of a commit: rows, what counts and the position are there together, or not at all.
+#[test]
+fn d25_a_crash_at_any_point_of_a_commit_leaves_the_transaction_applied_once() {
+    let mesh = Mesh::of(["n1", "n2"])
+        .with_table("total (id int primary key, n int not null)")
+        .with_table("named (id int primary key, name text unique)")
+        .with_table_in("default_insert_only", "event (id int)");
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    for node in mesh.nodes() {
+        if server_under_test() == ServerKind::Stock {
+            node.sql("alter table total replica identity full");
+        }
+        node.sql("select spock.delta_apply('total', 'n')");
+    }
+    n1.sql("insert into total values (1, 0)");
+    mesh.settle();
+    for (number, point) in (1..).zip(["APPLY_UNCOMMITTED", "APPLY_ANNOUNCED", "APPLY_COMMITTED"]) {
+        mesh.hold("n2", "n1");
+        // Newer than what comes: n1's addition is written with this version. And n1's row displaces this one.
+        n2.sql(&format!("insert into named values ({number}0, 'name {number}')"));
+        crash_at(n2, point, &|| {
+            n1.sql(&format!(
+                "begin; update total set n = n + 1; insert into event values ({number});
+                 insert into named values ({number}1, 'name {number}'); commit"
+            ));
+        });
+        mesh.reunite();
+        mesh.every_node_reads(
+            "select n, (select count(*) from event), (select count(distinct id) from event) from total",
+            &format!("{number}|{number}|{number}"),
+        );
+        mesh.every_node_reads("select count(*), count(distinct name) from named", &format!("{number}|{number}"));
+        mesh.every_node_reads("select count(*) from spock.displaced_row", &number.to_string());
+    }
+    mesh.same_everywhere("named");
+    mesh.same_everywhere("event");
 }
