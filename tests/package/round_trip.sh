@@ -29,15 +29,25 @@ failed() {
     exit 1
 }
 
+settings_taken="select count(*) filter (where name = 'wal_level'), count(error),
+    count(*) filter (where name = 'output_plugin_libraries')
+        = (select count(*) from pg_settings where name = 'output_plugin_libraries')
+    from pg_file_settings where sourcefile like '%/spock.conf'"
+
 create() {
     for n in 1 2; do
         "$bin/initdb" -D "$dir/n$n" -U postgres --auth=trust > "$dir/initdb.log"
         "$bin/spock-configure" "$dir/n$n"
+        # What is configured stays as it is.
+        case $("$bin/spock-configure" "$dir/n$n") in *"spock.conf is there"*) ;; *) exit 1 ;; esac
         printf "port = 543%s\nunix_socket_directories = '%s'\nlisten_addresses = ''\nfsync = off\n" $n "$dir" >> "$dir/n$n/postgresql.conf"
     done
     start
     for n in 1 2; do
         on 543$n --dbname=postgres -c 'create database app'
+        # Each setting once, none refused, and the list of output plugins just where the server has one.
+        settings=$(on 543$n --dbname=postgres -c "$settings_taken")
+        [ "$settings" = "1|0|t" ] || { printf 'settings of n%s: %s\n' $n "$settings"; exit 1; }
         on 543$n -c 'create extension spock' -c "select spock.node_create('n$n', 'host=$dir port=543$n dbname=app user=postgres')"
     done
     on 5431 -c 'create table acct (id int primary key, who text)' -c "insert into acct values (0, 'before')"

@@ -171,3 +171,13 @@ fn repository() -> Result<PathBuf> {
     let root = found.ok_or_else(|| Failure::usage("this is not a checkout of spock", "run cargo xtask inside one"))?;
     fs::canonicalize(root).map_err(Failure::io("find", root))
 }
+
+#[cfg(test)]
+impl Cx {
+    /// One that opens no socket.
+    pub fn for_tests() -> Self {
+        let flags =
+            Common { jobs: None, offline: true, plan: false, force: false, json: false, verbose: false, yes: false };
+        Self::new(flags, Say::new(crate::say::Voice::Plain, false)).expect("this is a checkout")
+    }
+}

@@ -216,7 +216,7 @@ fn writable(places: &Places) -> Result<()> {
 
 fn build(cx: &Cx, target: &Target, places: &Places, rustc: &str, progress: &Progress<'_>) -> Result<()> {
     forget_stale_bindings(cx, target, progress)?;
-    let mut flags = remaps(cx, target);
+    let mut flags = remaps(cx, &[(target.dirs.cargo(), "/build"), (target.dirs.stage(), "/spock")]);
     flags.push("-Lnative=".to_owned() + &places.lib.to_string_lossy());
     flags.extend(rpath(places).map(|path| format!("-Clink-arg=-Wl,-rpath,{path}")));
     let log = target.dirs.log("extension");
@@ -276,19 +276,16 @@ fn forget_stale_bindings(cx: &Cx, target: &Target, progress: &Progress<'_>) -> R
     files::write_whole(&marker, key.as_bytes())
 }
 
-/// Keeps this machine's directories out of messages and debug information, so that a build elsewhere gives the same bytes.
-fn remaps(cx: &Cx, target: &Target) -> Vec<String> {
+/// Flags that keep this machine's directories out of messages and debug information, so that a build elsewhere gives the same
+/// bytes; `own` is what the build adds. Of several that fit the last one counts.
+pub fn remaps(cx: &Cx, own: &[(PathBuf, &'static str)]) -> Vec<String> {
     let given = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = given.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
     let sysroot = cx.ask("rustc", &["--print", "sysroot"]).ok().map(|said| PathBuf::from(said.trim()));
-    let known = [
-        (home, "/cargo"),
-        (sysroot, "/rust"),
-        (Some(target.dirs.cargo()), "/build"),
-        (Some(target.dirs.stage()), "/spock"),
-    ];
+    let own = own.iter().map(|(dir, name)| (Some(dir.clone()), *name));
+    let known = [(home, "/cargo"), (sysroot, "/rust")].into_iter().chain(own);
     let remap = |(from, to): (Option<PathBuf>, &str)| Some(format!("--remap-path-prefix={}={to}", from?.display()));
-    known.into_iter().filter_map(remap).collect()
+    known.filter_map(remap).collect()
 }
 
 /// The same for the C compiler; the server's own headers keep the names that they have below its prefix.
@@ -333,23 +330,13 @@ fn check_symbols(target: &Target, places: &Places) -> Result<()> {
     Err(Failure::failed(what, "features of a patched server are looked up at run time, never linked"))
 }
 
-/// The extension's and `spockctrl`'s files and where they go: below `pkglib/`, `bin/` or `share/`. A second name of the library is not among them.
-pub fn installed_files(target: &Target) -> Result<Vec<(PathBuf, String)>> {
+/// The extension's files and where they go: below `pkglib/` or `share/`. A second name of the library is not among them.
+pub fn library_files(target: &Target) -> Result<Vec<(PathBuf, String)>> {
     let source = target.dirs.stage().join("extension");
     let mut found = vec![
         (library(target), "pkglib/spock.so".to_owned()),
         (source.join("spock.control"), "share/extension/spock.control".to_owned()),
-        (program(target), "bin/spockctrl".to_owned()),
     ];
-    let samples = target.dirs.stage().join("spockctrl/share");
-    for sample in files_below(&samples, &[])? {
-        let name = sample.strip_prefix(&samples).unwrap_or(&sample).to_string_lossy().into_owned();
-        found.push((sample, format!("share/spock/{name}")));
-    }
-    for (name, _) in SAYINGS {
-        let file = sayings(target).join(name.rsplit('/').next().unwrap_or(name));
-        found.push((file, name.to_owned()));
-    }
     let scripts = source.join("sql");
     if scripts.is_dir() {
         for script in
@@ -362,9 +349,24 @@ pub fn installed_files(target: &Target) -> Result<Vec<(PathBuf, String)>> {
     Ok(found)
 }
 
+/// The files of `spockctrl` and where they go: below `bin/` or `share/`.
+fn program_files(target: &Target) -> Result<Vec<(PathBuf, String)>> {
+    let mut found = vec![(program(target), "bin/spockctrl".to_owned())];
+    let samples = target.dirs.stage().join("spockctrl/share");
+    for sample in files_below(&samples, &[])? {
+        let name = sample.strip_prefix(&samples).unwrap_or(&sample).to_string_lossy().into_owned();
+        found.push((sample, format!("share/spock/{name}")));
+    }
+    for (name, _) in SAYINGS {
+        let file = sayings(target).join(name.rsplit('/').next().unwrap_or(name));
+        found.push((file, name.to_owned()));
+    }
+    Ok(found)
+}
+
 fn install(target: &Target, places: &Places) -> Result<()> {
     remove_old_scripts(&places.share.join("extension"))?;
-    for (from, to) in installed_files(target)? {
+    for (from, to) in library_files(target)?.into_iter().chain(program_files(target)?) {
         let (to, mode) = match to.split_once('/') {
             Some(("pkglib", name)) => (places.pkglib.join(name), 0o755),
             Some(("bin", name)) => (places.bin.join(name), 0o755),

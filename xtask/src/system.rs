@@ -64,7 +64,7 @@ pub enum Purpose {
     Comfort,
 }
 
-const NEEDS: [Need; 30] = [
+const NEEDS: [Need; 33] = [
     need("C compiler", Probe::Program("cc"), "gcc", "gcc", Purpose::Extension),
     need("libclang", Probe::LibClang, "libclang-dev", "clang-devel", Purpose::Extension),
     need("rustfmt", Probe::Runs("rustfmt"), "rustfmt", "rustfmt", Purpose::Extension),
@@ -93,6 +93,9 @@ const NEEDS: [Need; 30] = [
     need("dpkg-shlibdeps", Probe::Program("dpkg-shlibdeps"), "dpkg-dev", "dpkg-dev", Purpose::DebPackages),
     need("debootstrap", Probe::Program("debootstrap"), "debootstrap", "debootstrap", Purpose::PackageTests),
     need("rpm", Probe::Program("rpm"), "rpm", "rpm", Purpose::PackageTests),
+    need("lintian", Probe::Program("lintian"), "lintian", "lintian", Purpose::PackageTests),
+    need("minisign", Probe::Program("minisign"), "minisign", "minisign", Purpose::PackageTests),
+    need("gpg", Probe::Program("gpg"), "gnupg", "gnupg2", Purpose::PackageTests),
     need("useradd", Probe::Program("useradd"), "passwd", "shadow-utils", Purpose::Extension),
     need("ccache", Probe::Program("ccache"), "ccache", "ccache", Purpose::Comfort),
     need("ps", Probe::Program("ps"), "procps", "procps-ng", Purpose::Comfort),

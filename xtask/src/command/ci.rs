@@ -15,7 +15,7 @@ use crate::matrix::{Cell, Machine, Matrix};
 use crate::package::publish::{self, Key};
 use crate::package::verify;
 use crate::say::in_words;
-use crate::suites;
+use crate::suites::{self, Suite};
 use crate::system::{self, Purpose};
 use crate::tally::Tally;
 use crate::{tidy, workflow};
@@ -29,20 +29,23 @@ pub struct CiArgs {
     /// Run only what does not depend on a server: tidy and the unit suite
     #[arg(long, conflicts_with = "cell")]
     once: bool,
+    /// Run these suites in the cells of this machine, or in the one of --cell, instead of those that they list
+    #[arg(long, value_name = "SUITES", value_delimiter = ',', conflicts_with = "once")]
+    suite: Vec<Suite>,
     /// Print the cells
-    #[arg(long, conflicts_with_all = ["cell", "once"])]
+    #[arg(long, conflicts_with_all = ["cell", "once", "suite"])]
     list: bool,
     /// Write the GitHub Actions files
-    #[arg(long, conflicts_with_all = ["cell", "once", "list"])]
+    #[arg(long, conflicts_with_all = ["cell", "once", "suite", "list"])]
     workflow: bool,
     /// Make and verify the packages that this cell releases
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["cell", "once", "list", "workflow"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["cell", "once", "suite", "list", "workflow"])]
     packages: Option<String>,
     /// With --packages: where they go
     #[arg(long, value_name = "DIR", default_value = "dist", requires = "packages")]
     out: PathBuf,
     /// Put the manifests of all cells below DIR together, write sums, sign them
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["cell", "once", "list", "workflow", "packages"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["cell", "once", "suite", "list", "workflow", "packages"])]
     publish: Option<PathBuf>,
     /// With --publish: minisign:SECRET_KEY_FILE (without a password) or gpg:KEY_ID
     #[arg(long, value_name = "KEY", requires = "publish")]
@@ -83,21 +86,26 @@ impl CiArgs {
                 self.sign.as_ref(),
             );
         }
-        let cells: Vec<&Cell> = match &self.cell {
-            Some(name) => vec![matrix.named(name)?],
+        let mut cells: Vec<Cell> = match &self.cell {
+            Some(name) => vec![matrix.named(name)?.clone()],
             None if self.once => Vec::new(),
-            None => matrix.cells.iter().filter(|cell| cell.fits(&machine)).collect(),
+            None => matrix.cells.iter().filter(|cell| cell.fits(&machine)).cloned().collect(),
         };
+        if !self.suite.is_empty() {
+            cells.iter_mut().for_each(|cell| cell.suites.clone_from(&self.suite));
+        }
         system::require(cx, &needs(&cells))?;
         let mut total = Total::default();
         if self.cell.is_none() {
-            total.add(cx, "tidy and unit tests", Instant::now(), once)?;
+            if self.suite.is_empty() {
+                total.add(cx, "tidy and unit tests", Instant::now(), once)?;
+            }
             if cells.is_empty() && !self.once {
                 let what = format!("ci/matrix.toml has no cell for {} on {}", machine.distribution, machine.arch);
                 return Err(Failure::usage(what, "add one, or name one with --cell"));
             }
         }
-        for cell in cells {
+        for cell in &cells {
             total.add(cx, &cell.name, Instant::now(), |cx| run_cell(cx, &matrix, cell))?;
         }
         total.end(cx)
@@ -126,13 +134,13 @@ fn release(cx: &Cx, cell: &Cell, out: &Path) -> Result<()> {
     })
 }
 
-fn needs(cells: &[&Cell]) -> Vec<Purpose> {
+fn needs(cells: &[Cell]) -> Vec<Purpose> {
     let mut purposes = vec![Purpose::Extension];
-    let prebuilt = |cell: &&Cell| cell.source.as_deref() == Some("prebuilt");
-    if cells.iter().any(prebuilt) {
+    let prebuilt = |cell: &Cell| cell.source.as_deref() == Some("prebuilt");
+    if cells.iter().any(&prebuilt) {
         purposes.push(Purpose::Prebuilt);
     }
-    if cells.iter().any(|cell| cell.suites.contains(&suites::Suite::Package)) {
+    if cells.iter().any(|cell| cell.suites.contains(&Suite::Package)) {
         purposes.extend([Purpose::Packages, Purpose::DebPackages, Purpose::PackageTests]);
     }
     if !cells.iter().all(prebuilt) {

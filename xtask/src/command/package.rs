@@ -1,5 +1,6 @@
 //! `package`: deb, rpm, tar and OCI artefacts of server and extension, with SBOMs, sums and, given a key, a signature.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::args::{Pick, ServerArgs};
@@ -12,7 +13,7 @@ use crate::matrix::Machine;
 use crate::package::layout::Family;
 use crate::package::plan::{self, Format, Plan, Wish};
 use crate::package::publish::{self, Artefact, Key};
-use crate::package::{make, verify};
+use crate::package::{make, tools, verify};
 use crate::system::{self, Purpose};
 
 /// Room for stripped copies, unpacked trees and artefacts of one major.
@@ -59,6 +60,9 @@ impl PackageArgs {
         if cx.flags.plan {
             return Ok(());
         }
+        // The operator's program is made with each major, and is the same.
+        let mut seen = BTreeSet::new();
+        artefacts.retain(|artefact| seen.insert(artefact.path.clone()));
         publish::publish(cx, &out, &artefacts, self.sign.as_ref())?;
         for artefact in &artefacts {
             cx.say.result("artefact", &artefact.path.to_string_lossy());
@@ -83,6 +87,7 @@ pub fn of_major(cx: &Cx, major: Major, args: &ServerArgs, wish: &Wish) -> Result
     }
     require(cx, &wish.formats)?;
     let target = build::library_of(cx, major, &distribution_server(cx, major, args))?;
+    tools::build(cx)?;
     let plan = Plan::of(cx, &target, wish)?;
     if cx.flags.plan {
         plan.lines().iter().for_each(|line| cx.say.data(line));

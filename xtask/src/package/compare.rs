@@ -152,6 +152,36 @@ mod tests {
     }
 
     #[test]
+    fn a_difference_inside_an_archive_is_found() {
+        use crate::package::plan::tests::sample;
+        use crate::package::{rpm, tarball};
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str, text: &str| {
+            let out = dir.path().join(name);
+            let mut package = sample();
+            package.tree.text("usr/lib/spock/conf", 0o644, text);
+            tarball::write("x", &package.tree, 0, &out).unwrap();
+            rpm::write(&package, 0, &out).unwrap();
+            crate::files::write_whole(&out.join("SHA256SUMS"), b"the same").unwrap();
+            out
+        };
+        let (one, two) = (make("1", "a\nb\n"), make("2", "a\nc\n"));
+        crate::files::write_whole(&one.join("only"), b"").unwrap();
+        let cx = Cx::for_tests();
+        let found = directories(&cx, &one, &two, &dir.path().join("work")).unwrap();
+        assert_eq!(found.same, ["SHA256SUMS"]);
+        let where_inside = "usr/lib/spock/conf: 4 bytes, first difference at byte 2, line 2: \"b\" and \"c\"";
+        let inside: Vec<&String> = found.differences.iter().filter(|line| line.ends_with(where_inside)).collect();
+        assert_eq!(inside.len(), 2, "{:?}", found.differences);
+        assert!(
+            found.differences.contains(&"only: only the first build made it".to_owned()),
+            "{:?}",
+            found.differences
+        );
+        assert!(directories(&cx, &one, &one, &dir.path().join("work")).unwrap().differences.is_empty());
+    }
+
+    #[test]
     fn a_changed_program_names_the_section() {
         let own = fs::read(std::env::current_exe().unwrap()).unwrap();
         let header = object::File::parse(&*own).unwrap();

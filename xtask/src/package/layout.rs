@@ -139,6 +139,24 @@ mod tests {
     }
 
     #[test]
+    fn files_go_where_pg_config_says() {
+        let places = Places {
+            version: "PostgreSQL 15.18".to_owned(),
+            bin: "/opt/pg/bin".into(),
+            lib: "/opt/pg/lib".into(),
+            pkglib: "/opt/pg/lib/modules".into(),
+            share: "/opt/pg/data".into(),
+        };
+        let want = Layout {
+            bin: "/opt/pg/bin".to_owned(),
+            pkglib: "/opt/pg/lib/modules".to_owned(),
+            share: "/opt/pg/data".to_owned(),
+            own: false,
+        };
+        assert_eq!(Layout::of_places(&places), want);
+    }
+
+    #[test]
     fn our_server_stands_beside_the_distributions() {
         let major: Major = "17".parse().unwrap();
         for family in [Family::Debian, Family::Enterprise] {

@@ -97,9 +97,9 @@ pub struct Licensed<'a> {
 }
 
 /// What goes along: a line for each crate, then each text once, with the crates that it belongs to.
-pub fn document(crates: &[Licensed<'_>]) -> Result<String> {
-    let mut out = String::from(
-        "Crates that are linked into spock.so, with their licences as SPDX expressions. Rust's standard library is linked, too:\n\
+pub fn document(into: &str, crates: &[Licensed<'_>]) -> Result<String> {
+    let mut out = format!(
+        "Crates that are linked into {into}, with their licences as SPDX expressions. Rust's standard library is linked, too:\n\
          MIT OR Apache-2.0, the Rust project's developers.\n\n",
     );
     let mut owners: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -154,11 +154,11 @@ mod tests {
             expression: "MIT",
             texts,
         });
-        let out = document(&crates).unwrap();
+        let out = document("spock.so", &crates).unwrap();
         assert!(out.contains("\na 1: MIT\nb 2: MIT\nc 3: MIT\n"), "{out}");
         assert!(out.contains("\na 1, c 3\n\nthe same\n") && out.matches("the same").count() == 1, "{out}");
         let bad = [Licensed { title: "d 4".to_owned(), expression: "GPL-3.0-only", texts: &other }];
-        assert!(document(&bad).unwrap_err().to_string().contains("the licence of d 4 is GPL-3.0-only"));
+        assert!(document("spock.so", &bad).unwrap_err().to_string().contains("the licence of d 4 is GPL-3.0-only"));
     }
 
     #[test]

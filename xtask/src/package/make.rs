@@ -13,6 +13,7 @@ use crate::package::payload::{Built, Payload};
 use crate::package::plan::{Format, Package, Plan, Role};
 use crate::package::publish::Artefact;
 use crate::package::sbom::{self, Sbom};
+use crate::package::tools::Tools;
 use crate::package::{deb, oci, relations, rpm, tarball};
 use crate::say::Progress;
 use crate::server;
@@ -39,7 +40,9 @@ pub fn make(cx: &Cx, plan: &Plan<'_>) -> Result<Vec<Artefact>> {
     let name = format!("{label}: strip");
     let progress = cx.say.begin(&name, "");
     let crates = sbom::crates(cx, plan.target)?;
-    let built = Built::collect(cx, plan, sbom::licence_list(&crates)?, &progress)?;
+    let tools = Tools::collect(cx, &progress)?;
+    let of_tools = tools.as_ref().map(|tools| tools.crates.clone()).unwrap_or_default();
+    let built = Built::collect(cx, plan, sbom::licence_list("spock.so", &crates)?, tools, &progress)?;
     progress.done();
     let overrides = extension::profile_overrides();
     if !overrides.is_empty() {
@@ -58,7 +61,7 @@ pub fn make(cx: &Cx, plan: &Plan<'_>) -> Result<Vec<Artefact>> {
     };
     files::make_dir(&plan.out)?;
     let log = plan.target.dirs.log("package");
-    let maker = Maker { cx, plan, sbom: Sbom::new(cx, plan, crates), private, libdir, shlibs, log };
+    let maker = Maker { cx, plan, sbom: Sbom::new(cx, plan, crates, of_tools), private, libdir, shlibs, log };
     let payload = Payload { plan, built: &built, root: &cx.root };
     let mut artefacts = Vec::new();
     for format in &plan.formats {
@@ -89,7 +92,9 @@ impl Maker<'_> {
             if package.role != Role::Debug {
                 files::remove_if_there(&root)?;
                 package.tree.materialise(&root, self.plan.epoch)?;
-                let needs = relations::deb(&root, &package.tree, &self.libdir, &self.shlibs, &self.log)?;
+                // The operator's program takes what it links from the system, whatever our server brings.
+                let shlibs = if package.role == Role::Tools { "" } else { &self.shlibs };
+                let needs = relations::deb(&root, &package.tree, &self.libdir, shlibs, &self.log)?;
                 package.depends.extend(needs);
                 if package.scripts.is_some() {
                     package.depends.push(super::plan::Relation::any("passwd"));
@@ -109,7 +114,7 @@ impl Maker<'_> {
         for mut package in payload.packages(Family::Enterprise, &layout)? {
             let began = Instant::now();
             if package.role != Role::Debug {
-                package.depends.extend(relations::rpm(&package.tree, &self.private)?);
+                package.depends.extend(relations::rpm(&package.tree, self.private_of(&package))?);
             }
             let file = rpm::write(&package, self.plan.epoch, &self.plan.out)?;
             made.push(self.artefact(Format::Rpm, &package, file, began)?);
@@ -144,10 +149,16 @@ impl Maker<'_> {
         Ok(vec![self.artefact(Format::Oci, &whole, dir, began)?])
     }
 
+    /// The libraries that a package does not take from the system.
+    fn private_of(&self, package: &Package) -> &BTreeSet<String> {
+        const NONE: &BTreeSet<String> = &BTreeSet::new();
+        if package.role == Role::Tools { NONE } else { &self.private }
+    }
+
     fn artefact(&self, format: Format, package: &Package, path: PathBuf, began: Instant) -> Result<Artefact> {
         let identity = if path.is_dir() { path.join("index.json") } else { path.clone() };
         let digest = Digest::of_file(&identity)?;
-        let document = self.sbom.document(format, package, &self.private, &digest)?;
+        let document = self.sbom.document(format, package, self.private_of(package), &digest)?;
         let sbom = with_suffix(&path, ".cdx.json");
         let text = serde_json::to_string_pretty(&document).map_err(|e| Failure::failed(e.to_string(), ""))?;
         files::write_whole(&sbom, (text + "\n").as_bytes())?;
@@ -157,14 +168,15 @@ impl Maker<'_> {
             "Wrote",
             &format!("{} ({:.1} MB in {})", path.display(), size as f64 / 1e6, crate::say::in_words(took)),
         );
+        let of_server = |text: String| if package.role == Role::Tools { String::new() } else { text };
         Ok(Artefact {
             format,
             role: package.role,
             package: package.name.clone(),
             version: package.full_version(),
-            major: self.plan.major().to_string(),
-            server: self.plan.target.kind.to_string(),
-            patch_set: self.plan.patch_set.clone(),
+            major: of_server(self.plan.major().to_string()),
+            server: of_server(self.plan.target.kind.to_string()),
+            patch_set: of_server(self.plan.patch_set.clone()),
             distribution: self.plan.machine.distribution.clone(),
             arch: package.arch.clone(),
             epoch: self.plan.epoch,

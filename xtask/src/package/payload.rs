@@ -11,6 +11,7 @@ use crate::package::layout::{Family, Layout};
 use crate::package::plan::{Package, Plan, Relation, Role, Scripts};
 use crate::package::strip::{self, Source, Stripped};
 use crate::package::texts::{About, Texts};
+use crate::package::tools::{self, Tools};
 use crate::package::tree::{Content, Tree};
 use crate::say::Progress;
 use crate::server;
@@ -19,13 +20,15 @@ use crate::server;
 const BUILD_DIR: &str = "/usr/src/postgresql";
 
 /// The built files of a target, parted from their debug symbols. Paths of the server are relative to its prefix, those of the
-/// extension begin with `pkglib/`, `bin/` or `share/`.
+/// extension begin with `pkglib/` or `share/`.
 #[derive(Debug)]
 pub struct Built {
     /// None for a stock server: that is the distribution's.
     pub server: Option<Stripped>,
     /// The extension.
     pub extension: Stripped,
+    /// The operator's program, where this repository has one.
+    pub tools: Option<Tools>,
     /// Lines of crate, version and licence.
     pub third_party: String,
     /// Names and texts of the manual's pages.
@@ -36,11 +39,17 @@ pub struct Built {
 
 impl Built {
     /// Strips what the target's build left.
-    pub fn collect(cx: &Cx, plan: &Plan<'_>, third_party: String, progress: &Progress<'_>) -> Result<Self> {
+    pub fn collect(
+        cx: &Cx,
+        plan: &Plan<'_>,
+        third_party: String,
+        tools: Option<Tools>,
+        progress: &Progress<'_>,
+    ) -> Result<Self> {
         let target = plan.target;
         let (work, log) = (target.dirs.base.join("package"), target.dirs.log("package"));
         let extension: Vec<Source> =
-            extension::installed_files(target)?.into_iter().map(|(from, to)| Source { from, to }).collect();
+            extension::library_files(target)?.into_iter().map(|(from, to)| Source { from, to }).collect();
         let mut extension = strip::strip(&extension, &work.join("strip-extension"), &log, progress)?;
         extension.tree.link("pkglib/spock_output.so", "spock.so");
         let (mut server, mut lists_plugins) = (None, None);
@@ -57,7 +66,7 @@ impl Built {
             lists_plugins = Some(said.lines().any(|line| line.starts_with("output_plugin_libraries\t")));
         }
         let manual = manual::html::pages(&cx.root)?;
-        Ok(Self { server, extension, third_party, manual, lists_plugins })
+        Ok(Self { server, extension, tools, third_party, manual, lists_plugins })
     }
 }
 
@@ -109,7 +118,7 @@ impl Payload<'_> {
             .with("PATCH_SET", &plan.patch_set)
     }
 
-    /// The two packages of a family with their debug packages; one pair for a stock server.
+    /// The packages of a family with their debug packages.
     pub fn packages(&self, family: Family, layout: &Layout) -> Result<Vec<Package>> {
         let mut packages = Vec::new();
         if let Some(server) = &self.built.server {
@@ -117,6 +126,9 @@ impl Payload<'_> {
         }
         let extension = self.extension(family, layout)?;
         packages.extend(self.with_debug(extension, &self.built.extension.debug)?);
+        if let Some(tools) = &self.built.tools {
+            packages.extend(self.with_debug(self.tools(family, layout, tools)?, &tools.files.debug)?);
+        }
         Ok(packages)
     }
 
@@ -166,15 +178,21 @@ impl Payload<'_> {
         Ok(package)
     }
 
+    /// The operator's program belongs to no server, so its package names none.
+    fn tools(&self, family: Family, layout: &Layout, tools: &Tools) -> Result<Package> {
+        let texts = self.texts(layout).with("PACKAGE", tools::NAME);
+        let tree = tools::below_usr(&tools.files.tree, family)?;
+        let version = env!("CARGO_PKG_VERSION");
+        let mut package = self.package(tools::NAME, version, Role::Tools, &self.plan.facts.tools, &texts, tree)?;
+        self.documents(family, &mut package)?;
+        Ok(package)
+    }
+
     /// The extension's files where a layout has them, with the sample of its settings and the tool that puts it in place.
     fn extension_tree(&self, layout: &Layout, texts: &Texts) -> Result<Tree> {
         let mut tree = self.built.extension.tree.placed(|path| {
             let (dir, rest) = path.split_once('/')?;
-            let dir = match dir {
-                "pkglib" => &layout.pkglib,
-                "bin" => &layout.bin,
-                _ => &layout.share,
-            };
+            let dir = if dir == "pkglib" { &layout.pkglib } else { &layout.share };
             Some(format!("{}/{rest}", Layout::relative(dir)))
         });
         let (bin, share) = (Layout::relative(&layout.bin), Layout::relative(&layout.share));
@@ -246,6 +264,9 @@ impl Payload<'_> {
             }
             Family::Enterprise => self.licences(&dir, &mut package.tree)?,
         }
+        if let Some(tools) = self.built.tools.as_ref().filter(|_| package.role == Role::Tools) {
+            package.tree.text(&format!("{dir}/third-party.txt"), 0o644, tools.third_party.clone());
+        }
         if package.role == Role::Extension {
             package.tree.text(&format!("{dir}/third-party.txt"), 0o644, self.built.third_party.clone());
             self.manual(&format!("usr/share/doc/{name}"), &mut package.tree);
@@ -293,7 +314,7 @@ impl Payload<'_> {
         };
         let name = match role {
             Role::Extension => plan.extension_name(Family::Debian),
-            Role::Server | Role::Both | Role::Debug => plan.server_name(Family::Debian),
+            Role::Server | Role::Tools | Role::Both | Role::Debug => plan.server_name(Family::Debian),
         };
         let mut debug = self.built.extension.debug.clone();
         let mut package = self.package(&name, &version, role, about, &texts, Tree::default())?;
@@ -305,6 +326,12 @@ impl Payload<'_> {
         self.licences("share/doc/spock", &mut package.tree)?;
         package.tree.text("share/doc/spock/third-party.txt", 0o644, self.built.third_party.clone());
         self.manual("share/doc/spock", &mut package.tree);
+        if let Some(tools) = &self.built.tools {
+            package.tree.merge(tools.files.tree.clone());
+            debug.merge(tools.files.debug.clone());
+            let text = tools.third_party.clone();
+            package.tree.text("share/doc/spock/third-party-spockctrl.txt", 0o644, text);
+        }
         Ok((package, debug))
     }
 

@@ -45,7 +45,9 @@ pub enum Role {
     Server,
     /// The extension.
     Extension,
-    /// Both, in one tarball or image.
+    /// The operator's program.
+    Tools,
+    /// All of these, in one tarball or image.
     Both,
     /// Debug symbols of another package.
     Debug,

@@ -17,9 +17,9 @@ use crate::system;
 /// Version of `manifest.json`.
 const SCHEMA: u32 = 1;
 /// Name and digest of every file.
-const SUMS: &str = "SHA256SUMS";
+pub const SUMS: &str = "SHA256SUMS";
 /// The artefacts as JSON.
-const MANIFEST: &str = "manifest.json";
+pub const MANIFEST: &str = "manifest.json";
 
 /// A package that was written.
 #[derive(Debug, Clone)]
@@ -32,9 +32,9 @@ pub struct Artefact {
     pub package: String,
     /// Version and release.
     pub version: String,
-    /// Of the server.
+    /// Of the server; empty for what belongs to none.
     pub major: String,
-    /// patched or stock.
+    /// patched or stock; likewise.
     pub server: String,
     /// Of the server; empty for a stock one.
     pub patch_set: String,
@@ -149,7 +149,7 @@ pub fn publish(cx: &Cx, out: &Path, artefacts: &[Artefact], key: Option<&Key>) -
     for old in ["minisig", "asc"] {
         files::remove_if_there(&out.join(format!("{SUMS}.{old}")))?;
     }
-    key.map_or(Ok(()), |key| sign(cx, out, key))
+    key.map_or(Ok(()), |key| sign(cx, out, key, None))
 }
 
 /// Says in a manifest of its own why a cell made nothing.
@@ -191,19 +191,24 @@ pub fn merge(cx: &Cx, dir: &Path, key: Option<&Key>) -> Result<()> {
     files::write_whole(&dir.join(MANIFEST), (text + "\n").as_bytes())?;
     all.push(dir.join(MANIFEST));
     all.sort();
+    all.dedup();
     let mut sums = String::new();
     for file in &all {
         sums.push_str(&format!("{}  {}\n", Digest::of_file(file)?, name_of(file)));
     }
     files::write_whole(&dir.join(SUMS), sums.as_bytes())?;
     cx.say.result("published", &format!("{} cells, {} files", entries.len(), all.len()));
-    key.map_or(Ok(()), |key| sign(cx, dir, key))
+    key.map_or(Ok(()), |key| sign(cx, dir, key, None))
 }
 
 /// Moves a file up into `dir`; of an image a tarball is made there.
 fn moved(cx: &Cx, from: &Path, dir: &Path) -> Result<PathBuf> {
     let name = name_of(from);
     let to = dir.join(if from.is_dir() { format!("{name}.tar") } else { name });
+    if to.is_file() && from.is_file() && Digest::of_file(&to)? == Digest::of_file(from)? {
+        // The operator's program is made by every cell of a machine, with the same bytes.
+        return Ok(to);
+    }
     if to.exists() {
         return Err(Failure::failed(format!("two cells made {}", name_of(&to)), "their packages need different names"));
     }
@@ -237,7 +242,8 @@ fn sums(out: &Path, artefacts: &[Artefact]) -> Result<String> {
     Ok(text)
 }
 
-fn sign(cx: &Cx, out: &Path, key: &Key) -> Result<()> {
+/// Signs the sums in `out`; `home` is where gpg looks for keys, when it is not the user's own place.
+pub fn sign(cx: &Cx, out: &Path, key: &Key, home: Option<&Path>) -> Result<()> {
     let name = format!("sign with {key}");
     let progress = cx.say.begin(&name, "");
     let log = cx.root.join("target/pg/log/sign.log");
@@ -252,7 +258,11 @@ fn sign(cx: &Cx, out: &Path, key: &Key) -> Result<()> {
         Key::Gpg(id) => {
             let file = format!("{SUMS}.asc");
             let words = ["--batch", "--yes", "--armor", "--local-user", id, "--output", &file, "--detach-sign", SUMS];
-            Child::new("gpg", out, &log).args(words).run(&progress)?;
+            let child = Child::new("gpg", out, &log).args(words);
+            match home {
+                Some(home) => child.env("GNUPGHOME", home).run(&progress)?,
+                None => child.run(&progress)?,
+            }
         }
     }
     progress.done();
@@ -271,19 +281,14 @@ mod tests {
     fn cells_are_put_together_once_each() {
         let dir = tempfile::tempdir().unwrap();
         let put = |name: &str, text: &str| files::write_whole(&dir.path().join(name), text.as_bytes()).unwrap();
-        let flags = crate::args::Common {
-            jobs: None,
-            offline: true,
-            plan: false,
-            force: false,
-            json: false,
-            verbose: false,
-            yes: false,
-        };
-        let cx = Cx::new(flags, crate::say::Say::new(crate::say::Voice::Plain, false)).unwrap();
+        let cx = Cx::for_tests();
         put("a/manifest.json", r#"{"schema":1,"artefacts":[{"file":"x.deb","sbom":"x.deb.cdx.json"}]}"#);
         put("a/x.deb", "x");
         put("a/x.deb.cdx.json", "{}");
+        // The same file of two cells is one.
+        put("c/manifest.json", r#"{"schema":1,"artefacts":[{"file":"x.deb","sbom":"x.deb.cdx.json"}]}"#);
+        put("c/x.deb", "x");
+        put("c/x.deb.cdx.json", "{}");
         skipped(&dir.path().join("b"), "b", "source not obtainable").unwrap();
         merge(&cx, dir.path(), None).unwrap();
         let sums = std::fs::read_to_string(dir.path().join(SUMS)).unwrap();
@@ -291,6 +296,11 @@ mod tests {
         assert_eq!(names, ["manifest.json", "x.deb", "x.deb.cdx.json"]);
         let manifest = std::fs::read_to_string(dir.path().join(MANIFEST)).unwrap();
         assert!(manifest.contains("source not obtainable"), "{manifest}");
+        put("d/manifest.json", r#"{"schema":1,"artefacts":[{"file":"x.deb","sbom":"x.deb.cdx.json"}]}"#);
+        put("d/x.deb", "another");
+        put("d/x.deb.cdx.json", "{}");
+        let error = merge(&cx, dir.path(), None).unwrap_err().to_string();
+        assert!(error.contains("two cells made x.deb"), "{error}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::package::licences::{self, Licensed};
 use crate::package::plan::{Format, Package, Plan, Role};
 use crate::package::relations;
 use crate::package::texts::rfc3339;
+use crate::package::tools;
 use crate::symbols;
 use crate::target::{Origin, Target};
 
@@ -38,7 +39,10 @@ pub struct Crate {
 pub struct Sbom<'a> {
     cx: &'a Cx,
     plan: &'a Plan<'a>,
+    /// Of the extension.
     crates: Vec<Crate>,
+    /// Of the operator's program.
+    tools: Vec<Crate>,
     owners: RefCell<BTreeMap<String, Value>>,
 }
 
@@ -57,8 +61,8 @@ struct Patch {
 
 impl<'a> Sbom<'a> {
     /// For one plan.
-    pub fn new(cx: &'a Cx, plan: &'a Plan<'a>, crates: Vec<Crate>) -> Self {
-        Self { cx, plan, crates, owners: RefCell::default() }
+    pub fn new(cx: &'a Cx, plan: &'a Plan<'a>, crates: Vec<Crate>, tools: Vec<Crate>) -> Self {
+        Self { cx, plan, crates, tools, owners: RefCell::default() }
     }
 
     /// The document of one package.
@@ -73,9 +77,14 @@ impl<'a> Sbom<'a> {
         if matches!(package.role, Role::Server | Role::Both) {
             components.push(self.postgresql()?);
         }
+        let mut crates: BTreeSet<&Crate> = BTreeSet::new();
         if matches!(package.role, Role::Extension | Role::Both) {
-            components.extend(self.crates.iter().map(Crate::component));
+            crates.extend(&self.crates);
         }
+        if package.tree.files().any(|(path, _)| path.ends_with(tools::PROGRAM)) {
+            crates.extend(&self.tools);
+        }
+        components.extend(crates.into_iter().map(Crate::component));
         if package.role != Role::Debug {
             components.extend(self.libraries(package, private)?);
         }
@@ -99,7 +108,7 @@ impl<'a> Sbom<'a> {
                     "hashes": [{ "alg": "SHA-256", "content": digest.to_string() }],
                     "purl": own,
                     "properties": [
-                        { "name": "spock:patch-set", "value": if self.plan.patch_set.is_empty() { "none" } else { &self.plan.patch_set } },
+                        { "name": "spock:patch-set", "value": if self.plan.patch_set.is_empty() || package.role == Role::Tools { "none" } else { &self.plan.patch_set } },
                         { "name": "spock:role", "value": format!("{:?}", package.role).to_lowercase() },
                         { "name": "spock:profile", "value": profile() },
                     ],
@@ -274,8 +283,8 @@ impl Crate {
     }
 }
 
-/// Crates of others with their licences.
-pub fn licence_list(crates: &[Crate]) -> Result<String> {
+/// Crates of others that are linked into something, with their licences.
+pub fn licence_list(into: &str, crates: &[Crate]) -> Result<String> {
     let others = crates.iter().filter(|one| one.checksum.is_some());
     let licensed: Vec<Licensed<'_>> = others
         .map(|one| Licensed {
@@ -284,36 +293,54 @@ pub fn licence_list(crates: &[Crate]) -> Result<String> {
             texts: &one.texts,
         })
         .collect();
-    licences::document(&licensed)
+    licences::document(into, &licensed)
 }
 
-/// The crates that are linked into the extension and the program of a target: normal dependencies, without procedural macros.
+/// The crates that are linked into the extension of a target: normal dependencies, without procedural macros.
 pub fn crates(cx: &Cx, target: &Target) -> Result<Vec<Crate>> {
-    let stage = target.dirs.stage();
-    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let said = cargo(cx, &stage.join("extension"), &target.dirs.log("package"))
-        .args(["metadata", "--format-version=1", "--locked", "--no-default-features", "--filter-platform", &triple])
-        .args(["--features", &target.major.feature()])
-        .read()
-        .or_else(|_| {
-            // The staged workspace has fewer members than the lock file has, so a check would fail; its versions hold.
-            cargo(cx, &stage.join("extension"), &target.dirs.log("package"))
-                .args(["metadata", "--format-version=1", "--no-default-features", "--filter-platform", &triple])
-                .args(["--features", &target.major.feature()])
-                .read()
-        })?;
-    let bad = |e: serde_json::Error| Failure::failed(format!("cargo metadata: {e}"), "");
-    let metadata: Metadata = serde_json::from_str(&said).map_err(bad)?;
+    let (dir, log) = (target.dirs.stage().join("extension"), target.dirs.log("package"));
+    let features = ["--no-default-features".to_owned(), "--features".to_owned(), target.major.feature()];
+    let said = metadata(cx, &dir, &log, &[&["--locked".to_owned()], &features[..]].concat())
+        // The staged workspace has fewer members than the lock file has, so a check would fail; its versions hold.
+        .or_else(|_| metadata(cx, &dir, &log, &features))?;
+    with_texts(cx, linked(&said, "spock").ok_or_else(|| unknown("spock"))?)
+}
+
+/// The same of a program of this repository.
+pub fn crates_of_program(cx: &Cx, name: &str, log: &Path) -> Result<Vec<Crate>> {
+    let said = metadata(cx, &cx.root, log, &["--locked".to_owned()])?;
+    // Metadata has the features of all members; what one of them really has is in the tree.
+    let words = ["tree", "--locked", "--package", name, "--edges", "normal,no-proc-macro", "--prefix", "none"];
+    let tree = cargo(cx, &cx.root, log).args(words).args(["--target", &triple(), "--format", "{p}"]).read()?;
+    let built: BTreeSet<(&str, &str)> = tree.lines().filter_map(name_and_version).collect();
+    let found = linked(&said, name).ok_or_else(|| unknown(name))?;
+    with_texts(cx, found.into_iter().filter(|one| built.contains(&(&one.name, &one.version))).collect())
+}
+
+/// `serde v1.0.228 (/some/where)`: name and version.
+fn name_and_version(line: &str) -> Option<(&str, &str)> {
+    let mut words = line.split_whitespace();
+    Some((words.next()?, words.next()?.strip_prefix('v')?))
+}
+
+fn triple() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+fn unknown(name: &str) -> Failure {
+    Failure::failed(format!("cargo metadata has no package {name}"), "")
+}
+
+fn metadata(cx: &Cx, dir: &Path, log: &Path, words: &[String]) -> Result<Metadata> {
+    let child = cargo(cx, dir, log).args(["metadata", "--format-version=1", "--filter-platform", &triple()]);
+    let said = child.args(words).read()?;
+    serde_json::from_str(&said).map_err(|e| Failure::failed(format!("cargo metadata: {e}"), ""))
+}
+
+fn with_texts(cx: &Cx, found: Vec<&Listed>) -> Result<Vec<Crate>> {
     let lock = cx.root.join("Cargo.lock");
     let text = fs::read_to_string(&lock).map_err(Failure::io("read", &lock))?;
     let lock: Lock = toml::from_str(&text).map_err(|e| Failure::failed(format!("Cargo.lock: {e}"), ""))?;
-    let mut found: Vec<&Listed> = Vec::new();
-    for name in ["spock", "spockctrl"] {
-        let missing = || Failure::failed(format!("cargo metadata has no package {name}"), "");
-        let more = linked(&metadata, name).ok_or_else(missing)?;
-        found.extend(more.into_iter().filter(|one| !found.iter().any(|other| other.id == one.id)).collect::<Vec<_>>());
-    }
-    found.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
     let of = |package: &Listed| -> Result<Crate> {
         Ok(Crate {
             checksum: lock.checksum(&package.name, &package.version),
@@ -410,6 +437,13 @@ fn linked<'m>(metadata: &'m Metadata, root: &str) -> Option<Vec<&'m Listed>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_of_a_tree_are_read() {
+        assert_eq!(name_and_version("serde v1.0.228"), Some(("serde", "1.0.228")));
+        assert_eq!(name_and_version("spock-core v7.0.0 (/a/core) (*)"), Some(("spock-core", "7.0.0")));
+        assert_eq!(name_and_version(""), None);
+    }
 
     #[test]
     fn only_what_is_linked_counts() {

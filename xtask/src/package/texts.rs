@@ -65,6 +65,8 @@ pub struct Facts {
     pub server: About,
     /// The extension's package.
     pub extension: About,
+    /// The package of the operator's program.
+    pub tools: About,
     /// Packages of debug symbols.
     pub debug: About,
     /// Newest first.

@@ -6,7 +6,7 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
 use super::root::Root;
-use super::{Checks, manifest, needs};
+use super::{Checks, manifest, needs, papers};
 use crate::archive;
 use crate::child::Child;
 use crate::cx::Cx;
@@ -19,6 +19,7 @@ use crate::matrix::Machine;
 use crate::package::layout::Family;
 use crate::package::plan::Format;
 use crate::package::publish::Artefact;
+use crate::package::tools;
 
 /// Where the nodes of the round trip live in a root.
 const NODES: &str = "nodes";
@@ -37,7 +38,7 @@ pub struct Suite<'a> {
     pub release: &'static str,
     /// Revision 1, all formats.
     pub artefacts: Vec<Artefact>,
-    /// Revision 2, deb.
+    /// Revision 2, deb and rpm.
     pub newer: Vec<Artefact>,
     /// Write manifests?
     pub accept: bool,
@@ -76,16 +77,14 @@ impl Suite<'_> {
         self.contract(&root, checks, "deb", paths)?;
         let bin = self.bin(Family::Debian);
         self.round_trip(&root, checks, "deb", "postgres", &bin)?;
-        let newer: Vec<&Artefact> = self.newer.iter().collect();
+        checks.check("deb: debug symbols are found by build id", || papers::symbols_found(&root, &paths()?))?;
+        self.tools(&root, checks, "deb", "/usr/bin/spockctrl")?;
+        self.relations(&root, checks, Format::Deb)?;
+        let newer = self.newer_of(Format::Deb);
         checks.check("deb: an upgrade keeps the clusters, which go on replicating", || {
             self.apt_install(&root, &newer)?;
             self.write(&root, "postgres", &bin, "2")
         })?;
-        if self.kind == Kind::Patched {
-            checks.check("deb: apt would install the distribution's server beside it", || {
-                root.run(&["apt-get", "install", "--simulate", "postgresql"]).map(drop)
-            })?;
-        }
         checks.check("deb: removal leaves nothing", || {
             files::remove_if_there(&root.dir().join(NODES))?;
             files::remove_if_there(&root.dir().join("packages"))?;
@@ -96,7 +95,10 @@ impl Suite<'_> {
             let ours = |path: &&String| self.kind == Kind::Patched || path.contains("spock");
             nothing_left(root.paths()?.difference(&before).filter(ours).cloned().collect(), &root)
         })?;
-        Ok(())
+        match self.kind {
+            Kind::Patched => self.beside(&root, checks, &newer),
+            Kind::Stock => Ok(()),
+        }
     }
 
     fn rpm(&self, checks: &mut Checks<'_>) -> Result<()> {
@@ -135,11 +137,19 @@ impl Suite<'_> {
             Ok(own_paths(root.dir(), paths))
         };
         self.contract(&root, checks, "rpm", paths)?;
+        self.tools(&root, checks, "rpm", "/usr/bin/spockctrl")?;
+        self.relations(&root, checks, Format::Rpm)?;
+        let bin = self.bin(Family::Enterprise);
         if self.kind == Kind::Patched {
-            self.round_trip(&root, checks, "rpm", "postgres", &self.bin(Family::Enterprise))?;
+            self.round_trip(&root, checks, "rpm", "postgres", &bin)?;
         } else {
             checks.skip("rpm: two nodes replicate", "the server that it is for is that of Enterprise Linux");
         }
+        checks.check("rpm: an upgrade keeps the clusters, which go on replicating", || {
+            let newer: Vec<PathBuf> = self.newer_of(Format::Rpm).iter().map(|package| package.path.clone()).collect();
+            rpm(&["--upgrade", "--nodeps", "--nosignature"], &newer)?;
+            if self.kind == Kind::Patched { self.write(&root, "postgres", &bin, "2") } else { Ok(()) }
+        })?;
         checks.check("rpm: removal leaves nothing", || {
             files::remove_if_there(&root.dir().join(NODES))?;
             let names: Vec<&str> = packages.iter().map(|package| package.package.as_str()).collect();
@@ -178,6 +188,7 @@ impl Suite<'_> {
                 .collect())
         };
         self.contract(&root, checks, "tar", paths)?;
+        self.tools(&root, checks, "tar", "/opt/anywhere/bin/spockctrl")?;
         if self.kind == Kind::Patched {
             self.round_trip(&root, checks, "tar", "nobody", "/opt/anywhere/bin")?;
         } else {
@@ -204,6 +215,7 @@ impl Suite<'_> {
         };
         self.contract(&root, checks, "oci", paths)?;
         let bin = self.bin(Family::Debian);
+        self.tools(&root, checks, "oci", &format!("{bin}/spockctrl"))?;
         checks.check("oci: the entry point makes a cluster and serves it", || {
             let script = format!(
                 "export LANG=C.UTF-8 PATH={bin}:/bin PGDATA=/var/lib/spock-postgresql/{}/main\n\
@@ -254,7 +266,7 @@ impl Suite<'_> {
         })
     }
 
-    fn apt_install(&self, root: &Root, packages: &[&Artefact]) -> Result<()> {
+    pub(super) fn apt_install(&self, root: &Root, packages: &[&Artefact]) -> Result<()> {
         let mut words = Vec::new();
         for package in packages {
             let name = format!("packages/{}", package.path.file_name().unwrap_or_default().to_string_lossy());
@@ -274,9 +286,13 @@ impl Suite<'_> {
     ) -> Result<()> {
         let name =
             format!("{}-{}/{}-{}-{format}.txt", self.machine.distribution, self.machine.arch, self.major, self.kind);
-        checks.check(&format!("{format}: files, modes, owners, links and symbols are as agreed"), || {
+        checks.check(&format!("{format}: files, modes, owners and links are as agreed"), || {
             let found = manifest::describe(root.dir(), &without_debug(paths()?))?;
             manifest::compare(self.cx, &name, &found, self.accept)
+        })?;
+        checks.check(&format!("{format}: the library exports what is agreed"), || {
+            let found = manifest::exports(root.dir(), &paths()?)?;
+            manifest::compare(self.cx, manifest::EXPORTS, &found, self.accept)
         })?;
         if self.kind == Kind::Patched {
             checks.check(&format!("{format}: every library is found"), || libraries_found(root, &paths()?))?;
@@ -285,6 +301,21 @@ impl Suite<'_> {
             let home = std::env::var("HOME").unwrap_or_default();
             let paths = paths()?;
             no_path(root.dir(), &paths, &[&self.cx.root.to_string_lossy(), &format!("{home}/.")])
+        })?;
+        Ok(())
+    }
+
+    /// The operator's program runs where it was installed.
+    fn tools(&self, root: &Root, checks: &mut Checks<'_>, format: &str, program: &str) -> Result<()> {
+        if !tools::is_there(&self.cx.root) {
+            return Ok(());
+        }
+        checks.check(&format!("{format}: {program} says which version it is"), || {
+            let said = root.run_as("65534:65534", &[program, "--version"])?;
+            match said.contains(env!("CARGO_PKG_VERSION")) {
+                true => Ok(()),
+                false => Err(Failure::failed(format!("it said {said}"), "")),
+            }
         })?;
         Ok(())
     }
@@ -370,9 +401,19 @@ fn libraries_found(root: &Root, paths: &BTreeSet<String>) -> Result<()> {
     Ok(())
 }
 
+/// Where a server keeps the flags that it was compiled with, the directory among them: `docs/limits.md` says so.
+const RECORDS: [&str; 6] = [
+    "/bin/pg_config",
+    "/bin/postgres",
+    "/include/pg_config.h",
+    "/include/server/pg_config.h",
+    "/lib/libpgcommon.a",
+    "/lib/libpgcommon_shlib.a",
+];
+
 fn no_path(root: &Path, paths: &BTreeSet<String>, unwanted: &[&str]) -> Result<()> {
     let mut found = Vec::new();
-    for path in paths {
+    for path in paths.iter().filter(|path| !RECORDS.iter().any(|name| path.ends_with(name))) {
         let full = root.join(path);
         if !fs::symlink_metadata(&full).is_ok_and(|meta| meta.is_file()) {
             continue;

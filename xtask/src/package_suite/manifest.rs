@@ -22,6 +22,10 @@ const BULK: [&str; 7] = [
     "/lib/pgxs/",
     "/html/",
 ];
+/// The extension's library.
+const LIBRARY: &str = "/spock.so";
+/// The manifest of its symbols.
+pub const EXPORTS: &str = "exports.txt";
 /// How many lines of a difference are shown.
 const SHOWN_MAX: usize = 25;
 
@@ -56,17 +60,24 @@ fn bulk_end(path: &str) -> Option<usize> {
     BULK.iter().find_map(|dir| path.find(dir).map(|at| at + dir.len()))
 }
 
-/// What an ELF file links and exports; the extension's symbols by name, for they are its contract with catalogs.
+/// What an ELF file links, and how much it exports. The extension's symbols are in [`EXPORTS`].
 fn linkage(path: &Path) -> Result<Vec<String>> {
     let Some(elf) = elf::read(path)?.filter(|elf| elf.linked) else { return Ok(Vec::new()) };
     let mut lines = vec![format!("    needs {}", elf.needed.join(" "))];
     lines.push(format!("    looks in {}", elf.runpath.as_deref().unwrap_or("the system's directories")));
-    if path.ends_with("spock.so") {
-        lines.extend(elf.exports.iter().map(|name| format!("    exports {name}")));
-    } else {
-        lines.push(format!("    exports {} symbols", elf.exports.len()));
-    }
+    lines.push(match path.to_string_lossy().ends_with(LIBRARY) {
+        true => format!("    exports what {EXPORTS} says"),
+        false => format!("    exports {} symbols", elf.exports.len()),
+    });
     Ok(lines)
+}
+
+/// What the extension's library exports: its contract with catalogs, the same for every server, format and machine.
+pub fn exports(root: &Path, paths: &BTreeSet<String>) -> Result<Vec<String>> {
+    let path = paths.iter().find(|path| path.ends_with(LIBRARY));
+    let path = path.ok_or_else(|| Failure::failed(format!("{LIBRARY} is not there"), ""))?;
+    let elf = elf::read(&root.join(path))?;
+    Ok(elf.map(|elf| elf.exports.into_iter().collect()).unwrap_or_default())
 }
 
 /// Compares with the committed manifest of that name; writes it when `accept` is set.

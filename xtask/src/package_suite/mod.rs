@@ -1,9 +1,12 @@
 //! Contract tests of the packages: each is installed in a clean root, compared with its manifest, used, upgraded and removed.
 //!
-//! [`root`] makes clean roots, [`manifest`] describes what is installed, [`needs`] what an rpm asks for, [`cases`] are the tests.
+//! [`root`] makes clean roots, [`manifest`] describes what is installed, [`needs`] what an rpm asks for, [`cases`] are the tests of
+//! each format, [`beside`] those with packages of others, [`papers`] those of SBOMs, sums and symbols.
 //!
 //! **Invariants.** Roots are private: nothing is installed on this machine, and servers die with the namespace that they run
 //! in. What cannot run here is said and counts as skipped.
+
+use std::path::PathBuf;
 
 use nix::unistd::geteuid;
 
@@ -11,6 +14,7 @@ use crate::args::ServerArgs;
 use crate::command::package;
 use crate::cx::Cx;
 use crate::exit::{Failure, Result};
+use crate::files;
 use crate::major::{Kind, Major};
 use crate::matrix::Machine;
 use crate::package::layout::{Family, Layout};
@@ -19,9 +23,11 @@ use crate::package::publish::Artefact;
 use crate::system::{self, Purpose};
 use crate::tally::Tally;
 
+mod beside;
 mod cases;
 mod manifest;
 mod needs;
+mod papers;
 mod root;
 
 use cases::Suite;
@@ -93,25 +99,38 @@ pub fn run(cx: &Cx, major: Major, args: &ServerArgs, accept: bool) -> Result<Tal
             return Ok(checks.tally);
         }
     };
+    // Names change with versions: what an earlier run left would be taken for a part of this one.
+    [1, 2].iter().try_for_each(|revision| files::remove_if_there(&packages_dir(cx, major, kind, *revision)))?;
     let artefacts = package::of_major(cx, major, args, &wish(cx, major, kind, &formats, 1))?;
-    let newer = package::of_major(cx, major, args, &wish(cx, major, kind, &[Format::Deb], 2))?;
+    let newer = package::of_major(cx, major, args, &wish(cx, major, kind, &[Format::Deb, Format::Rpm], 2))?;
     let suite = Suite { cx, major, kind, machine, release, artefacts, newer, accept };
     for format in formats {
+        suite.papers(format, &mut checks)?;
         suite.format(format, &mut checks)?;
     }
+    suite.sums(&mut checks)?;
     cx.say.note("Counted", &format!("{}: {}", checks.label, checks.tally));
     Ok(checks.tally)
 }
 
 fn wish(cx: &Cx, major: Major, kind: Kind, formats: &[Format], revision: u32) -> Wish {
-    let out = cx.dirs(major, kind).base.join("package-suite").join(revision.to_string());
-    Wish { formats: formats.to_vec(), out, revision }
+    Wish { formats: formats.to_vec(), out: packages_dir(cx, major, kind, revision), revision }
+}
+
+/// Where the packages of one revision are.
+fn packages_dir(cx: &Cx, major: Major, kind: Kind, revision: u32) -> PathBuf {
+    cx.dirs(major, kind).base.join("package-suite").join(revision.to_string())
 }
 
 impl Suite<'_> {
     /// The artefacts of a format, debug symbols among them.
     fn of(&self, format: Format) -> Vec<&Artefact> {
         self.artefacts.iter().filter(|artefact| artefact.format == format).collect()
+    }
+
+    /// The same, of the later revision.
+    fn newer_of(&self, format: Format) -> Vec<&Artefact> {
+        self.newer.iter().filter(|artefact| artefact.format == format).collect()
     }
 
     /// Where a format puts the server's programs.
@@ -123,7 +142,7 @@ impl Suite<'_> {
     }
 
     /// A scratch directory of this suite.
-    fn scratch(&self, name: &str) -> std::path::PathBuf {
+    fn scratch(&self, name: &str) -> PathBuf {
         self.cx.dirs(self.major, self.kind).base.join("package-suite").join(name)
     }
 }
