@@ -63,7 +63,10 @@ fn bulk_end(path: &str) -> Option<usize> {
 /// What an ELF file links, and how much it exports. The extension's symbols are in [`EXPORTS`].
 fn linkage(path: &Path) -> Result<Vec<String>> {
     let Some(elf) = elf::read(path)?.filter(|elf| elf.linked) else { return Ok(Vec::new()) };
-    let mut lines = vec![format!("    needs {}", elf.needed.join(" "))];
+    // Whether the loader itself is named depends on how far the linker could optimise.
+    let needed: Vec<&str> =
+        elf.needed.iter().map(String::as_str).filter(|name| !name.starts_with("ld-linux")).collect();
+    let mut lines = vec![format!("    needs {}", needed.join(" "))];
     lines.push(format!("    looks in {}", elf.runpath.as_deref().unwrap_or("the system's directories")));
     lines.push(match path.to_string_lossy().ends_with(LIBRARY) {
         true => format!("    exports what {EXPORTS} says"),
