@@ -25,6 +25,7 @@ mod filters;
 mod former;
 mod golden;
 mod hold;
+mod identities;
 mod maintenance;
 mod mesh;
 mod operating;
