@@ -40,12 +40,16 @@ impl<A> Default for Rest<A> {
 }
 
 impl<A> Rest<A> {
-    /// What the counter is the sum of. The removed row does not count if the key was inserted anew after it, and that row, which
-    /// never was here, removed as well.
-    pub fn parts(&self) -> impl Iterator<Item = &A> {
+    /// The sum in the removed row, as far as it counts: not if the key was inserted anew after it, and that row, which never was
+    /// here, removed as well.
+    pub fn left_over(&self) -> Option<&A> {
         let anew = |removed: Version| self.kept.iter().any(|kept| kept.first && kept.version > removed);
-        let left = self.left.as_ref().filter(|(removed, _)| !anew(*removed)).map(|(_, sum)| sum);
-        left.into_iter().chain(self.kept.iter().map(|kept| &kept.amount))
+        self.left.as_ref().filter(|(removed, _)| !anew(*removed)).map(|(_, sum)| sum)
+    }
+
+    /// What the counter is the sum of.
+    pub fn parts(&self) -> impl Iterator<Item = &A> {
+        self.left_over().into_iter().chain(self.kept.iter().map(|kept| &kept.amount))
     }
 }
 

@@ -122,10 +122,27 @@ impl DeltaColumns {
         Ok(())
     }
 
+    /// The change adds the amounts in `part` as well.
+    pub fn add_to_change(&mut self, part: &Slot, remote: &RemoteRelation) -> Result<(), Report> {
+        for at in 0..self.columns.len() {
+            let column = &self.columns[at];
+            let amount = part.get(column.number);
+            let Some((old, new)) = column.change.filter(|_| !amount.is_null()) else { continue };
+            let new = self.sum_of(column, new, (None, amount), remote)?;
+            self.columns[at].change = Some((old, new));
+            self.columns[at].adds = true;
+        }
+        Ok(())
+    }
+
     /// Puts into `new`, which is written where there is no row yet, what the change adds: what it was added to comes later.
     pub fn differences(&self, new: &mut Slot, remote: &RemoteRelation) -> Result<(), Report> {
         for column in &self.columns {
-            let Some((Some(old), value)) = column.change else { continue };
+            let Some((old, value)) = column.change else { continue };
+            let Some(old) = old else {
+                new.set(column.number, value);
+                continue;
+            };
             let name = &remote.subject.columns[column.place];
             let Some(sum) = &column.sum else { return Err(inexact(remote, name)) };
             let zero = sum.zero(value).map_err(|_| no_number(remote, name))?;

@@ -34,6 +34,8 @@ pub struct Removals {
     last: Option<(u32, u32, Marked)>,
     /// Whether nodes beside the provider and this one may send changes. Asked once in each transaction.
     others: Option<bool>,
+    /// Tables of which the running transaction has kept something.
+    kept_in: Vec<u32>,
     /// Tables with rows that were not removed, but displaced.
     pub displaced: Known,
 }
@@ -42,6 +44,7 @@ impl Removals {
     /// A transaction begins.
     pub fn begin(&mut self) {
         self.others = None;
+        self.kept_in.clear();
     }
 
     /// Changes when a table is marked that was not.
@@ -109,13 +112,17 @@ impl Removals {
     }
 
     /// Something is kept of a key of `table`: it goes when the tombstones do.
-    pub fn kept(&self, table: u32) {
+    pub fn kept(&mut self, table: u32) {
+        if !self.kept_in.contains(&table) {
+            self.kept_in.push(table);
+        }
         deletes::note(Removed { table, truncated: false, remembered: true });
     }
 
     /// Whether something is kept of keys of `table` beside dead rows.
     pub fn is_written(&mut self, table: u32) -> bool {
-        self.marked(table).written
+        // Tables are marked when the transaction commits.
+        self.kept_in.contains(&table) || self.marked(table).written
     }
 
     fn marked(&mut self, table: u32) -> Marked {

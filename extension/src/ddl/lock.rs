@@ -28,6 +28,8 @@ use std::time::{Duration, Instant};
 
 /// Between two tries, and between two looks at positions: a few times what a marker needs on one machine.
 const POLL: Duration = Duration::from_millis(10);
+/// So long a node may take for one answer, however short `spock.ddl_lock_timeout` is.
+const ANSWER_MIN: Duration = Duration::from_secs(10);
 /// So often it is looked whether the transaction waits for itself.
 const DEADLOCK_LOOK: Duration = Duration::from_millis(500);
 /// On the other node: a session of a machine that is gone is noticed within 25 s.
@@ -134,7 +136,8 @@ fn lock_all(
 
 fn connect(subscription: &Subscription) -> Result<Held, Report> {
     let mut session = Session::open(subscription, "ddl")?;
-    session.wait_within(settings::ddl_lock_timeout());
+    // Who does not want to wait for others still has to wait for an answer.
+    session.wait_within(settings::ddl_lock_timeout().map(|limit| limit.max(ANSWER_MIN)));
     session.query("prepare the session", KEEPALIVES, &[])?;
     Ok(Held { node: subscription.origin.id, name: subscription.origin.name.clone(), session })
 }
@@ -217,7 +220,8 @@ fn unreachable(report: Report, name: &str) -> Report {
         .detail(report.detail.unwrap_or(report.message))
         .hint(
             "Nothing was changed. Schema changes need all providers of this node. After SET spock.ddl_lock = off they do not, and \
-             can collide with those of other nodes; of a node that is gone for good, drop the subscription.",
+             can collide with those of other nodes; of a node that is gone for good, drop the subscription. A node that is slow to \
+             answer gets as long as spock.ddl_lock_timeout, and ten seconds at least.",
         )
 }
 

@@ -332,7 +332,8 @@ impl Connection {
         let woken = latch::wait_socket(self.socket()?, Interest::Read, self.patience.slice(*heard_at));
         if woken.readable {
             *heard_at = Instant::now();
-        } else {
+        } else if !woken.latch {
+            // A latch that is set hides whether there are bytes.
             self.patience.check(heard_at)?;
         }
         if self.pg.consume_input() { Ok(()) } else { Err(self.lost()) }
@@ -348,7 +349,7 @@ impl Connection {
             let woken = latch::wait_socket(self.socket()?, Interest::ReadWrite, self.patience.slice(*heard_at));
             if woken.readable || woken.writable {
                 *heard_at = Instant::now();
-            } else {
+            } else if !woken.latch {
                 self.patience.check(heard_at)?;
             }
             if woken.readable && !self.pg.consume_input() {

@@ -42,8 +42,9 @@ pub fn next_xid() -> FullXid {
     FullXid(unsafe { pg_sys::ReadNextFullTransactionId() }.value)
 }
 
-/// So many transactions back, dead rows may still be there that nobody has kept.
-const LOOK_BACK: u64 = 1_000_000;
+/// So many transactions back, dead rows may still be there that nobody has kept: hours of a busy server. What vacuum has taken
+/// already costs nothing.
+const LOOK_BACK: u64 = 50_000_000;
 
 /// A transaction before all those whose dead rows are worth keeping where the slot is missing: on a standby that was promoted.
 pub fn long_ago() -> FullXid {
@@ -160,19 +161,5 @@ impl Keeper {
             pg_sys::ReplicationSlotRelease();
             pg_sys::ReplicationSlotDrop(SLOT.as_ptr(), true);
         }
-    }
-}
-
-/// At a clean end of the process that keeps the slot: nothing is held, so nothing has to be after the next start. Does not
-/// raise: the slot may be given back already, and then the older word on disk is no harm.
-pub fn write_down_nothing() {
-    // SAFETY: null or the slot that this process acquired; its mutex is held while the field changes.
-    unsafe {
-        if pg_sys::MyReplicationSlot.is_null() {
-            return;
-        }
-        with_mutex(pg_sys::MyReplicationSlot, |slot| (*slot).data.xmin = pg_sys::InvalidTransactionId);
-        pg_sys::ReplicationSlotMarkDirty();
-        pg_sys::ReplicationSlotSave();
     }
 }

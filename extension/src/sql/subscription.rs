@@ -234,7 +234,7 @@ fn ask_provider(wish: &Wish, local: &LocalNode) -> Result<(Provider, String), Re
         .hint("Check the connection string; every node of a cluster needs a name with an id of its own."));
     }
     require_provider_sets(&provider, &wish.sets)?;
-    warn_of_shared_tables(&mut session, local, provider.id, &wish.name, &wish.sets)?;
+    warn_of_shared_tables(&mut session, local, provider.id, &wish.name, &wish.sets);
     session.check_output_plugin()?;
     let slot_name = names::slot_name(&server::database_name(), &provider.name, &wish.name);
     if wish.enabled {
@@ -327,23 +327,36 @@ fn warn_of_shared_tables(
     provider: NodeId,
     name: &str,
     sets: &[String],
-) -> Result<(), Report> {
-    for other in topology::subscriptions_of(local.node.id)? {
-        if other.origin.id != provider || other.name == name {
-            continue;
+) {
+    let mut look = || -> Result<(), Report> {
+        for other in topology::subscriptions_of(local.node.id)? {
+            let ours: Vec<String> = sets.iter().filter(|set| !other.replication_sets.contains(set)).cloned().collect();
+            if other.origin.id != provider || other.name == name || ours.is_empty() {
+                continue;
+            }
+            if let Some(table) = session.shared_table(&ours, &other.replication_sets)? {
+                log(Level::Warning, &shared(&other, &table));
+            }
         }
-        let ours: Vec<String> = sets.iter().filter(|set| !other.replication_sets.contains(set)).cloned().collect();
-        if let Some(table) = session.shared_table(&ours, &other.replication_sets)? {
-            let report = Report::new(
-                PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
-                format!("subscription \"{}\" receives table \"{table}\" of node \"{}\" too", other.name, other.origin.name),
-            )
-            .detail("It is in replication sets of both: each change of it arrives twice, and counts twice in columns that count.")
-            .hint("Take it out of one of the sets on that node: spock.tables shows which table is in which set.");
-            log(Level::Warning, &report);
-        }
+        Ok(())
+    };
+    // What only warns does not keep anybody from subscribing.
+    if let Err(report) = look() {
+        let message = format!("could not ask the provider which tables two subscriptions share: {}", report.message);
+        log(Level::Warning, &Report::new(PgSqlErrorCode::ERRCODE_WARNING, message));
     }
-    Ok(())
+}
+
+fn shared(other: &Subscription, table: &str) -> Report {
+    Report::new(
+        PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+        format!("subscription \"{}\" receives table \"{table}\" of node \"{}\" too", other.name, other.origin.name),
+    )
+    .detail(
+        "It is in replication sets of both: while both are enabled, each change of it arrives twice, and counts twice in columns \
+         that count.",
+    )
+    .hint("Take it out of one of the sets on that node: spock.tables shows which table is in which set.")
 }
 
 /// What is wrong with a second subscription to `other`'s provider that asks for one of its sets; `None`: nothing.
@@ -528,7 +541,8 @@ fn look_for_set(local: &LocalNode, subscription: &Subscription, set: &str) -> Re
         Ok((provider, mut session)) => {
             let sets = [set.to_owned()];
             require_provider_sets(&provider, &sets)?;
-            warn_of_shared_tables(&mut session, local, provider.id, name, &sets)
+            warn_of_shared_tables(&mut session, local, provider.id, name, &sets);
+            Ok(())
         }
         Err(report) => {
             let message = format!(

@@ -23,6 +23,7 @@ use crate::pg::{horizon, latch, process};
 use crate::settings;
 use crate::worker::{announcements, progress};
 use pgrx::PgSqlErrorCode;
+use spock_core::merge::stability::Cause;
 use spock_core::options::identifiers;
 use spock_core::settled::{Other, Settled, Unsettled};
 use spock_core::sync::TableName;
@@ -38,7 +39,7 @@ const READ_WAIT: Duration = Duration::from_secs(10);
 /// Between two looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a change can be on its way from a node that cannot say how far it is, in microseconds.
-const UNANNOUNCED_LIMIT_US: i64 = 300_000_000;
+const UNANNOUNCED_LIMIT_US: i64 = Cause::UNANNOUNCED.as_secs().cast_signed() * 1_000_000;
 /// So many versions are looked up at once.
 const SLICE: u32 = 5_000;
 /// How long the place where removed keys are kept may be in the making.

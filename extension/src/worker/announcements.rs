@@ -311,6 +311,12 @@ impl Verdict {
             Self::Unknown(_, cause) => cause.longest(retention),
         }
     }
+
+    /// Which of several nodes' verdicts is that of the cluster: the one that keeps longest; of equal ones one that ends with a new
+    /// sample.
+    fn weight(&self) -> (bool, Duration, bool) {
+        (*self != Self::Stable, self.longest(), matches!(self, Self::Unknown(_, Cause::NotSampled)))
+    }
 }
 
 impl fmt::Display for Verdict {
@@ -434,26 +440,29 @@ pub fn verdict(sample: &Sample) -> Result<Verdict, Report> {
 
 /// `beside`: a node of which it does not matter what it sends.
 fn judge(members: &Members, streams: &BTreeMap<SubId, Stream>, sample: &Sample, beside: Option<NodeId>) -> Verdict {
-    let mut waits_for = None;
-    for &node in members.others.iter().filter(|node| Some(**node) != beside) {
-        if let Some(cause) = doubt(members, streams, node) {
-            return Verdict::Unknown(node, cause);
-        }
-        if sample.applied().of(node).is_none() {
-            return Verdict::Unknown(node, Cause::NotSampled);
-        }
-        let heard = announced_by(members, streams, node);
-        let known = |origin: &NodeId| *origin == members.local || members.others.contains(origin);
-        if let Some((stranger, _)) = heard.iter().find(|(origin, _)| !known(origin)) {
-            return Verdict::Unknown(stranger, Cause::Stranger);
-        }
-        let mut stability = Stability::new([node]);
-        stability.announced(node, &heard);
-        if waits_for.is_none() && !sample.0.iter().all(|(origin, at)| stability.is_stable(&mark(origin, at))) {
-            waits_for = Some(node);
-        }
+    let nodes = members.others.iter().copied().filter(|node| Some(*node) != beside);
+    // Who cannot say how far it is does not hide who is away: what is kept is kept for the one that needs it longest.
+    nodes.map(|node| judge_node(members, streams, sample, node)).max_by_key(Verdict::weight).unwrap_or(Verdict::Stable)
+}
+
+fn judge_node(members: &Members, streams: &BTreeMap<SubId, Stream>, sample: &Sample, node: NodeId) -> Verdict {
+    if let Some(cause) = doubt(members, streams, node) {
+        return Verdict::Unknown(node, cause);
     }
-    waits_for.map_or(Verdict::Stable, Verdict::WaitsFor)
+    if sample.applied().of(node).is_none() {
+        return Verdict::Unknown(node, Cause::NotSampled);
+    }
+    let heard = announced_by(members, streams, node);
+    let known = |origin: &NodeId| *origin == members.local || members.others.contains(origin);
+    if let Some((stranger, _)) = heard.iter().find(|(origin, _)| !known(origin)) {
+        return Verdict::Unknown(stranger, Cause::Stranger);
+    }
+    let mut stability = Stability::new([node]);
+    stability.announced(node, &heard);
+    match sample.0.iter().all(|(origin, at)| stability.is_stable(&mark(origin, at))) {
+        true => Verdict::Stable,
+        false => Verdict::WaitsFor(node),
+    }
 }
 
 /// A mark for everything of `origin` up to `at`: its time does not matter here.

@@ -134,9 +134,6 @@ fn save_progress() {
         raise::warn(format!("could not write spock/resource.dat: {error}"));
     }
     statistics::save();
-    if !tombstones::holds_something() {
-        horizon::write_down_nothing();
-    }
 }
 
 fn connectable() -> Vec<u32> {

@@ -185,7 +185,7 @@ fn hold(database: u32, xid: FullXid) -> Held {
     let mut holds = HOLDS.write();
     let place = match holds.iter().position(|hold| hold.database == database) {
         Some(place) => place,
-        None => match register(&mut holds, database, horizon::held_from()) {
+        None => match register(&mut holds, database, horizon::held_from().or_else(at_start::missed_from)) {
             Some(place) => place,
             // More databases than workers: none of them could replicate.
             None => return Held { removals: 0, is_first: false },
@@ -426,11 +426,6 @@ fn is_over(database: u32, wait: &mut Wait) -> Result<bool, Report> {
 /// Whether any database of this server keeps something, or might.
 pub fn wanted() -> bool {
     HOLDS.read().iter().any(|hold| hold.database != 0)
-}
-
-/// Whether dead rows are kept for any database.
-pub fn holds_something() -> bool {
-    HOLDS.read().iter().any(|hold| hold.from != 0 || hold.all != 0)
 }
 
 /// Databases that are not there any more keep nothing.

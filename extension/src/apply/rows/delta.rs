@@ -44,8 +44,17 @@ impl Row<'_> {
 
     /// The same for an INSERT, whose row may be there. Only what was kept for it makes a difference.
     pub(super) fn first_value(&mut self, versions: &mut Versions) -> Result<(), Report> {
-        let kept = !self.mapping.deltas.is_empty() && self.removals.is_written(self.target.table().id().get());
-        if kept { self.begin_counting(versions, Change::Insert) } else { Ok(()) }
+        if self.has_kept()? { self.begin_counting(versions, Change::Insert) } else { Ok(()) }
+    }
+
+    /// Whether something that was added to the key in `remote` waits for its row.
+    pub(super) fn has_kept(&mut self) -> Result<bool, Report> {
+        let table = self.target.table().id().get();
+        if self.mapping.deltas.is_empty() || !self.removals.is_written(table) || !self.removals.others() {
+            return Ok(false);
+        }
+        let Some(hash) = self.target.key_hash() else { return Ok(false) };
+        Ok(rests::of_key(table, hash)?.iter().any(|entry| entry.amounts.is_some()))
     }
 
     fn begin_counting(&mut self, versions: &mut Versions, change: Change) -> Result<(), Report> {
@@ -76,11 +85,17 @@ impl Row<'_> {
         Ok(())
     }
 
-    /// Puts into `remote` what the change adds, what the key had, and what was kept for it.
+    /// Puts into `remote` what the change adds, and what the key had. What was kept is added by the change from here on, whether it
+    /// makes the row or meets one that has come meanwhile.
     fn count_on(&mut self, rest: &Rest<RowImage>) -> Result<(), Report> {
+        for kept in &rest.kept {
+            self.target.start_merged(&kept.amount);
+            self.target.merged.finish();
+            self.mapping.deltas.add_to_change(&self.target.merged, self.remote)?;
+        }
         self.mapping.deltas.differences(&mut self.target.remote, self.remote)?;
-        for part in rest.parts() {
-            self.target.start_merged(part);
+        if let Some(left) = rest.left_over() {
+            self.target.start_merged(left);
             self.target.merged.finish();
             let Target { remote, merged, .. } = &mut *self.target;
             self.mapping.deltas.add_part(remote, merged, self.remote)?;

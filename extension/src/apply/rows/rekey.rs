@@ -36,7 +36,7 @@ impl Row<'_> {
             return Ok(None);
         }
         self.read(new, true)?;
-        let taken = self.find() == Found::Row || self.displaced()?.is_some() || {
+        let taken = self.find() == Found::Row || self.displaced()?.is_some() || self.has_kept()? || {
             let known = self.known(versions)?;
             decide(&known, Change::Update(Values::Whole), &versions.remote()).write == Write::Keep
         };

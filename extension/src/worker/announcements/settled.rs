@@ -64,7 +64,11 @@ pub fn settled(beside: Option<NodeId>, wait: Duration) -> Result<Answer, Report>
             // Its stream had just begun then.
             Verdict::Unknown(_, Cause::NotSampled) => (before, sample) = (horizon::oldest_running(), ask()?),
             Verdict::Unknown(_, Cause::NoPosition) | Verdict::WaitsFor(_) => {}
-            Verdict::Unknown(..) => return Ok(Answer::Unknown),
+            // Its changes wait for longer than anybody would wait here.
+            Verdict::Unknown(_, Cause::Disabled) => return Ok(Answer::NotYet),
+            Verdict::Unknown(_, Cause::NotRead | Cause::Forwards | Cause::Silent | Cause::Stranger) => {
+                return Ok(Answer::Unknown);
+            }
         }
         if started.elapsed() >= wait {
             return Ok(Answer::NotYet);
