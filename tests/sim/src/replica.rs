@@ -266,10 +266,15 @@ impl Replica {
             table.tombstones.iter().filter(|(_, mark)| is_stable(mark)).map(|(key, mark)| (*key, *mark)).collect();
         for (key, mark) in gone {
             table.tombstones.remove(&key);
-            table.rests.remove(&key);
+            if let Some(rest) = table.rests.get_mut(&key) {
+                // What is newer waits for the row that it belongs to.
+                rest.left = None;
+                rest.kept.retain(|kept| kept.version > mark.version);
+            }
             table.revived.remove(&key);
             self.stability.released(&mark);
         }
+        table.rests.retain(|_, rest| *rest != Rest::default());
         if let Some(mark) = table.truncated.filter(|mark| is_stable(mark)) {
             table.truncated = None;
             self.stability.released(&mark);

@@ -121,7 +121,7 @@ fn columns_that_count() {
         ("older UPDATE adds as well", known(Some(6), None), WHOLE, Write::Count, Counters::Add),
         ("newer INSERT adds", known(Some(4), None), Change::Insert, Write::Update, Counters::Add),
         ("older INSERT adds as well", known(Some(6), None), Change::Insert, Write::Count, Counters::Add),
-        ("INSERT of a new row sets", known(None, None), Change::Insert, Write::Insert, Counters::Take),
+        ("INSERT of a new row", known(None, None), Change::Insert, Write::Insert, Counters::Difference),
         ("UPDATE before INSERT", known(None, None), WHOLE, Write::Insert, Counters::Difference),
         ("UPDATE before DELETE", known(None, Some(6)), WHOLE, Write::Keep, Counters::Keep),
         ("UPDATE after DELETE restores", known(None, Some(4)), WHOLE, Write::Insert, Counters::Restore),
@@ -153,7 +153,11 @@ fn columns_that_count() {
         "a changed key adds to one that is there"
     );
     let (_, there) = decide_rekey(&known(Some(4), None), &known(None, None), Values::Whole, &at(5));
-    assert_eq!((there.write, there.counters), (Write::Insert, Counters::Take), "and sets a new one");
+    assert_eq!(
+        (there.write, there.counters),
+        (Write::Insert, Counters::Difference),
+        "and is the first value of a new one"
+    );
     let (_, there) = decide_rekey(&known(Some(4), None), &known(Some(6), None), Values::Whole, &at(5));
     assert_eq!((there.write, there.counters), (Write::Count, Counters::Add), "also when it is older");
 }

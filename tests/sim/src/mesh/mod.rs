@@ -91,9 +91,11 @@ struct Mesh {
     rule: Rule,
     writers: usize,
     now: i64,
-    /// Keys that may be inserted. With a column that counts, a removed key is not inserted again (docs/limits.md): a new one takes
-    /// its place.
+    /// Keys that may be inserted. With a column that counts, each is inserted once (docs/limits.md says why): when it is removed, a
+    /// new one takes its place.
     keys: [Key; KEYS],
+    /// Which of them were.
+    inserted: [bool; KEYS],
     /// The last key of each place before.
     removed: [Option<Key>; KEYS],
     /// The last value that was written; a run is shorter than the type is wide.
@@ -150,6 +152,7 @@ impl Mesh {
             writers: early,
             now: 0,
             keys,
+            inserted: [false; KEYS],
             removed: [None; KEYS],
             value: 1,
             counts,
@@ -245,7 +248,11 @@ impl Mesh {
         let key = removed.unwrap_or(self.keys[place]);
         let value = self.value;
         let Some(old) = visible.get(&key).copied() else {
-            if removed.is_some() {
+            if removed.is_some() || self.rule.counts && core::mem::replace(&mut self.inserted[place], true) {
+                // It is on its way, or was lost in a crash.
+                if removed.is_none() && self.rng.below(REMOVED_ONE_IN) == 0 {
+                    self.retire(key);
+                }
                 return None;
             }
             let unique = self.unique(visible);
@@ -266,7 +273,12 @@ impl Mesh {
                 Some(Op::Delete(key))
             }
             90..97 => {
-                let to = self.keys.into_iter().find(|to| !visible.contains_key(to))?;
+                let free = |place: &usize| {
+                    !visible.contains_key(&self.keys[*place]) && !(self.rule.counts && self.inserted[*place])
+                };
+                let place = (0..KEYS).find(free)?;
+                let to = self.keys[place];
+                self.inserted[place] = true;
                 self.retire(key);
                 Some(Op::Rekey { from: key, to, row: old })
             }
@@ -281,6 +293,7 @@ impl Mesh {
         let newest = self.keys.into_iter().max().unwrap_or_default();
         if let (true, Some(place)) = (self.rule.counts, self.keys.iter().position(|other| *other == key)) {
             self.removed[place] = Some(key);
+            self.inserted[place] = false;
             self.keys[place] = newest + 1;
         }
     }
