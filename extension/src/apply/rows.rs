@@ -284,7 +284,7 @@ impl Row<'_> {
         let known = self.known(versions)?;
         let decision = decide(&known, change, &versions.remote());
         if decision.rest {
-            self.keep_rest(versions)?;
+            self.keep_rest(versions, false)?;
         }
         let report = decision.report.filter(|_| decision.write == Write::Keep);
         Ok(report.map(|(kind, outcome)| Conflict::without_local(kind, outcome)))

@@ -347,8 +347,14 @@ impl Replica {
             }
             Write::Keep if decision.rest => {
                 let first = arriving.change == Change::Insert || arriving.rekeyed;
-                let amount = 0.plus_difference_around(&arriving.old_counter, &arriving.row.counter).0;
-                self.table.rests.entry(key).or_default().kept.push(Kept { version, first, amount });
+                let mut amount = 0.plus_difference_around(&arriving.old_counter, &arriving.row.counter).0;
+                let rest = self.table.rests.entry(key).or_default();
+                let back = decision.counters == Counters::Restore;
+                if let Some(left) = rest.left_over().copied().filter(|_| back) {
+                    // The removal may be let go before the row comes.
+                    amount = amount.plus_difference_around(&0, &left).0;
+                }
+                rest.kept.push(Kept { version, first: first || back, amount });
             }
             _ => {}
         }

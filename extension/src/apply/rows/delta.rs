@@ -110,10 +110,19 @@ impl Row<'_> {
             return Ok(());
         }
         let known = self.known(versions)?;
-        match decide(&known, Change::Update(Values::Superseded), &versions.remote()).rest {
-            true => self.keep_rest(versions),
-            false => Ok(()),
+        let decision = decide(&known, Change::Update(Values::Superseded), &versions.remote());
+        if !decision.rest {
+            return Ok(());
         }
+        let (_, rest) = self.rest(versions)?;
+        let back = decision.counters == Counters::Restore && !self.mapping.deltas.is_first();
+        if let Some(left) = rest.left_over().filter(|_| back) {
+            // The removal may be let go before the row comes: what the row had is kept with it.
+            self.target.start_merged(left);
+            self.target.merged.finish();
+            self.mapping.deltas.add_to_change(&self.target.merged, self.remote)?;
+        }
+        self.keep_rest(versions, back)
     }
 
     /// Where what is added to the key in `remote`, which has no row, is kept, and the removed row. Without a hash there is no place.
@@ -143,7 +152,8 @@ impl Row<'_> {
     }
 
     /// What the change adds is kept for the case that the row with the key in `remote` comes, or comes back.
-    pub(super) fn keep_rest(&mut self, versions: &mut Versions) -> Result<(), Report> {
+    /// `whole`: what the removed row had is in it.
+    pub(super) fn keep_rest(&mut self, versions: &mut Versions, whole: bool) -> Result<(), Report> {
         if !self.mapping.deltas.adds() {
             return Ok(());
         }
@@ -151,7 +161,7 @@ impl Row<'_> {
         merged.start_from(remote);
         self.mapping.deltas.differences(merged, self.remote)?;
         merged.finish();
-        self.keep_merged(versions, self.mapping.deltas.is_first())
+        self.keep_merged(versions, whole || self.mapping.deltas.is_first())
     }
 
     /// The same of the amounts in `merged`.

@@ -274,7 +274,7 @@ impl Mesh {
             }
             90..97 => {
                 let free = |place: &usize| {
-                    !visible.contains_key(&self.keys[*place]) && !(self.rule.counts && self.inserted[*place])
+                    !(visible.contains_key(&self.keys[*place]) || self.rule.counts && self.inserted[*place])
                 };
                 let place = (0..KEYS).find(free)?;
                 let to = self.keys[place];
