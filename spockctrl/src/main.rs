@@ -77,6 +77,7 @@ fn run(cli: Cli, warnings: &[String]) -> Result<()> {
         let config = configured(&main, warnings)?;
         return run_workflow(&config, &Which::file(&path), &run, main.format);
     }
+    refuse_stray_options(&run)?;
     let Some(command) = command else {
         return output::print(&cli::definition().render_help().to_string());
     };
@@ -121,6 +122,15 @@ fn run(cli: Cli, warnings: &[String]) -> Result<()> {
             None => Err(Failure::usage("this command does nothing", "see --help")),
         },
     }
+}
+
+/// In front of a command the options of runs are for `--workflow`; elsewhere they would have no effect.
+fn refuse_stray_options(run: &RunOptions) -> Result<()> {
+    if *run == RunOptions::default() {
+        return Ok(());
+    }
+    let hint = "write them behind: spockctrl workflow run WORKFLOW --dry-run; other commands have no such options";
+    Err(Failure::usage("options of a workflow's run stand in front of the command", hint))
 }
 
 /// Reads the configuration and chooses how much is said.
@@ -240,6 +250,21 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         cli::definition().debug_assert();
+    }
+
+    #[test]
+    fn options_of_runs_are_refused_where_they_have_no_effect() {
+        for options in ["--dry-run", "--keep", "--allow-shell", "--only 1", "--from 2", "--resume r", "--state-dir d"] {
+            for command in ["version", "node drop n1", "workflow run check", ""] {
+                let line = format!("spockctrl {options} {command}");
+                let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+                let failure = run(cli, &[]).unwrap_err();
+                assert_eq!(failure.exit, Exit::Usage, "{line}");
+                assert!(failure.message.contains("in front of the command"), "{line}: {}", failure.message);
+            }
+        }
+        let cli = Cli::try_parse_from(["spockctrl", "version"]).unwrap();
+        assert!(refuse_stray_options(&cli.run).is_ok());
     }
 
     #[test]

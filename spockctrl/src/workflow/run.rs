@@ -75,11 +75,21 @@ pub fn run(
 
 fn refuse_shell(workflow: &Workflow, options: &RunOptions) -> Result<()> {
     let ends = [&workflow.success, &workflow.failure].into_iter().flatten();
-    let shell = workflow.steps.iter().chain(ends).any(|step| matches!(step.kind, Kind::Shell(_)));
-    if shell && !options.allow_shell {
-        return Err(Failure::usage("the workflow has shell steps", "read them, then allow them with --allow-shell"));
-    }
-    Ok(())
+    let shell = workflow.steps.iter().chain(ends).any(has_shell);
+    if shell && !options.allow_shell { Err(no_shell()) } else { Ok(()) }
+}
+
+/// Is it a shell step, or has it one among those that undo it or follow its failure?
+fn has_shell(step: &Step) -> bool {
+    let follows = match &step.on_failure {
+        OnFailure::Steps(steps) => steps.as_slice(),
+        OnFailure::Stop | OnFailure::Continue => &[],
+    };
+    matches!(step.kind, Kind::Shell(_)) || step.undo.iter().chain(follows).any(has_shell)
+}
+
+fn no_shell() -> Failure {
+    Failure::usage("the workflow has shell steps", "read them, then allow them with --allow-shell")
 }
 
 /// Indices of the steps to run.
@@ -198,6 +208,9 @@ impl Run<'_> {
             }
         }
         if let Kind::Shell(command) = &step.kind {
+            if !self.options.allow_shell {
+                return Err(no_shell());
+            }
             return shell(command).map(|()| (command.clone(), Some(Outcome::Changed(Rows::default()))));
         }
         let Some(mut operation) = resolved(step, &self.results, self.config)? else { return Ok((String::new(), None)) };
@@ -407,4 +420,37 @@ pub fn load(config: &Config, which: &crate::cli::Which, options: &RunOptions) ->
         earlier.is_of(&workflow)?;
     }
     Ok((workflow, earlier))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workflow(step: &str) -> Workflow {
+        let text = format!(r#"{{"workflow_name":"w","description":"d","steps":[{step}]}}"#);
+        let config = include_str!("../../share/spockctrl.json");
+        let config = Config::parse(std::path::Path::new("c"), config).unwrap();
+        parse::parse("w", &text, Origin::File("w".into()), &config).unwrap()
+    }
+
+    #[test]
+    fn shell_steps_are_refused_wherever_they_are() {
+        let shell = r#"{"shell":{"command":"true","description":"d"}}"#;
+        let sql = |more: &str| {
+            format!(r#"{{"sql":{{"node":"n1","command":"SQL","description":"d","args":["--sql=select 1"]{more}}}}}"#)
+        };
+        let nested = sql(&format!(r#","undo":[{shell}]"#));
+        for (step, refused) in [
+            (shell.to_owned(), true),
+            (sql(&format!(r#","undo":[{shell}]"#)), true),
+            (sql(&format!(r#","on_failure":[{shell}]"#)), true),
+            (sql(&format!(r#","on_failure":[{nested}]"#)), true),
+            (sql(""), false),
+        ] {
+            let workflow = workflow(&step);
+            let done = refuse_shell(&workflow, &RunOptions::default());
+            assert_eq!(done.err().map(|failure| failure.exit), refused.then_some(Exit::Usage), "{step}");
+            assert!(refuse_shell(&workflow, &RunOptions { allow_shell: true, ..RunOptions::default() }).is_ok());
+        }
+    }
 }
