@@ -12,7 +12,7 @@ use crate::conninfo::{self, Keywords};
 use crate::exit::{Failure, Result};
 use crate::json::{At, Document};
 use crate::log::{Destination, Level};
-use crate::secret::Secret;
+use crate::secret::{Secret, register};
 
 /// Names the file when `--config` does not.
 pub const VARIABLE: &str = "SPOCKCTRL_CONFIG";
@@ -263,8 +263,25 @@ fn node_of(entry: &At<'_>) -> Result<NodeConfig> {
         password: password.map(Secret::new),
         connect_timeout_s: entry.number_of("connect_timeout")?.or(connect_timeout).unwrap_or(CONNECT_TIMEOUT_S),
         statement_timeout_s: entry.number_of("statement_timeout")?.filter(|limit| *limit != 0),
-        peer_dsn: entry.text_of("peer_dsn")?,
+        peer_dsn: peer_dsn_of(entry)?,
     })
+}
+
+/// Checked as far as servers take what this program does not; its password becomes known.
+fn peer_dsn_of(entry: &At<'_>) -> Result<Option<String>> {
+    let Some(at) = entry.get("peer_dsn")? else { return Ok(None) };
+    let dsn = at.text()?;
+    // Parameters of an address are for libpq to understand.
+    let (address, parameters) = match dsn.split_once('?') {
+        Some((address, parameters)) if address.contains("://") => (address, parameters),
+        _ => (dsn.as_str(), ""),
+    };
+    let mut keywords = conninfo::parse(address).map_err(|why| at.error(&why, ""))?;
+    if let Some(password) = conninfo::take(&mut keywords, "password") {
+        register(&password);
+    }
+    parameters.split('&').filter_map(|parameter| parameter.strip_prefix("password=")).for_each(register);
+    Ok(Some(dsn))
 }
 
 /// From `password_file`, else from the variable that `password_env` names.

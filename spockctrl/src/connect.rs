@@ -88,10 +88,12 @@ impl Query {
     pub fn shown(&self) -> String {
         let mut text = self.sql.clone();
         for (index, value) in self.values.iter().enumerate().rev() {
-            let shown = value.as_deref().map_or_else(|| "NULL".to_owned(), crate::value::literal);
+            // Masked first: quoting would change how a connection string in it ends.
+            let masked = value.as_deref().map(crate::secret::mask);
+            let shown = masked.as_deref().map_or_else(|| "NULL".to_owned(), crate::value::literal);
             text = text.replace(&format!("${}", index + 1), &shown);
         }
-        crate::secret::mask(&text)
+        text
     }
 }
 
@@ -303,8 +305,8 @@ mod tests {
 
     #[test]
     fn shown_statements_have_their_values_and_no_secrets() {
-        let values = vec![Some("it's".to_owned()), None, Some("host=h password=s3cret".to_owned())];
+        let values = vec![Some("it's".to_owned()), None, Some(r"host=h password='s3\'cr e\t' x=y".to_owned())];
         let query = Query::new("select f($1::name, $2, $3)", values, &["f"]);
-        assert_eq!(query.shown(), "select f('it''s'::name, NULL, 'host=h password=****')");
+        assert_eq!(query.shown(), "select f('it''s'::name, NULL, 'host=h password=**** x=y')");
     }
 }

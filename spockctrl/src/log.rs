@@ -4,6 +4,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -92,10 +93,12 @@ pub fn say(level: Level, text: &str) {
     let text = mask(text);
     let kept = match &destination {
         Destination::Console => false,
-        Destination::File(path) => OpenOptions::new().create(true).append(true).open(path).is_ok_and(|mut file| {
-            let now = chrono::Local::now().format("%Y-%m-%d %H:%M:%S%z");
-            writeln!(file, "{now} {}: {text}", level.word()).is_ok()
-        }),
+        Destination::File(path) => {
+            OpenOptions::new().create(true).append(true).mode(0o600).open(path).is_ok_and(|mut file| {
+                let now = chrono::Local::now().format("%Y-%m-%d %H:%M:%S%z");
+                writeln!(file, "{now} {}: {text}", level.word()).is_ok()
+            })
+        }
         Destination::Syslog => UnixDatagram::unbound().is_ok_and(|socket| {
             // Facility 1 is user-level messages.
             let line = format!("<{}>spockctrl: {}: {text}", 8 + level.severity(), level.word());

@@ -36,6 +36,7 @@ use exit::{Exit, Failure, Result};
 use log::Level;
 use operation::{Act, Operation, Outcome};
 use output::Format;
+use secret::mask;
 
 fn main() -> ExitCode {
     let (words, warnings) = argv::normal(&cli::definition(), std::env::args().collect());
@@ -43,9 +44,13 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let help = error.exit_code() == 0;
-            // Nobody reads where it goes: the exit code says the rest.
-            let _closed = error.print();
-            return if help { Exit::Done.into() } else { Exit::Usage.into() };
+            if help {
+                // Nobody reads where it goes: the exit code says the rest.
+                let _closed = error.print();
+                return Exit::Done.into();
+            }
+            eprint!("{}", mask(&error.render().to_string()));
+            return Exit::Usage.into();
         }
     };
     let format = cli.main.format;
@@ -56,6 +61,8 @@ fn main() -> ExitCode {
 }
 
 fn report(format: Format, failure: &Failure) -> Exit {
+    // Again: secrets may have become known since its words were made.
+    let failure = &Failure { message: mask(&failure.message), hint: mask(&failure.hint), ..failure.clone() };
     if format == Format::Json
         && let Err(closed) = output::failure(failure)
     {

@@ -372,7 +372,9 @@ fn shell(command: &str) -> Result<()> {
     let out =
         std::process::Command::new("sh").args(["-c", command]).output().map_err(|error| failed(error.to_string()))?;
     let mut stderr = std::io::stderr().lock();
-    let _closed = stderr.write_all(&out.stdout).and_then(|()| stderr.write_all(&out.stderr));
+    let said = |bytes: &[u8]| crate::secret::mask(&String::from_utf8_lossy(bytes));
+    let _closed = stderr.write_all(said(&out.stdout).as_bytes());
+    let _closed = stderr.write_all(said(&out.stderr).as_bytes());
     if out.status.success() { Ok(()) } else { Err(failed(out.status.to_string())) }
 }
 

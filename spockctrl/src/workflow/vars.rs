@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::connect::Rows;
 use crate::exit::{Failure, Result};
 use crate::output::text_of;
+use crate::secret::register;
 use crate::value::literal;
 
 /// Results of steps, by the names of nodes and of steps.
@@ -138,11 +139,15 @@ fn resolve(to: &To, results: &Results, config: &Config) -> Result<Option<String>
     match to {
         To::Dsn(node) => config.node(node).map(|node| Some(node.peer_dsn())),
         To::Env(name) => {
-            let value = std::env::var(name).map(Some);
+            let value = std::env::var(name).inspect(|value| register(value)).map(Some);
             value.map_err(|_| bad(format!("the environment has no variable {name}"), "set it, and resume or run again"))
         }
         To::File(path) => match std::fs::read_to_string(path) {
-            Ok(text) => Ok(Some(text.lines().next().unwrap_or_default().to_owned())),
+            Ok(text) => {
+                let line = text.lines().next().unwrap_or_default();
+                register(line);
+                Ok(Some(line.to_owned()))
+            }
             Err(error) => Err(bad(format!("could not read {path}: {error}"), "")),
         },
         To::Cell(name, row, column) => {
