@@ -203,13 +203,21 @@ impl Session {
         Ok(rows.first().and_then(|row| row.get::<_, Option<bool>>(0)) == Some(true))
     }
 
-    /// Runs a text of statements as a user wrote it; gives the last result that has rows or columns.
+    /// Runs a text of statements as a user wrote it; gives the last result that has rows or columns. A transaction block that it
+    /// leaves open is rolled back, and a failure.
     pub fn text(&mut self, sql: &str) -> Result<Rows> {
         log::debug(&format!("{}: {sql}", self.node));
         if interrupted() {
             return Err(interruption());
         }
-        let messages = self.client.simple_query(sql).map_err(|error| self.explain(&error))?;
+        let done = self.client.simple_query(sql).map_err(|error| self.explain(&error));
+        let open = if self.client.is_closed() { Ok(false) } else { self.roll_back_open_block() };
+        let messages = done?;
+        if open? {
+            let what = format!("node \"{}\": the statements leave a transaction open; it was rolled back", self.node);
+            let hint = "end it with commit, or leave begin out: several statements in one text are one transaction";
+            return Err(Failure::new(Exit::Failed, what, hint));
+        }
         let mut last = Rows::default();
         for message in messages {
             match message {
@@ -225,6 +233,25 @@ impl Session {
             }
         }
         Ok(last)
+    }
+
+    /// Rolls a transaction block back that is open or aborted. Was there one?
+    fn roll_back_open_block(&mut self) -> Result<bool> {
+        // Outside of a block a transaction begins with its statement.
+        let asked = self.client.simple_query(
+            "select pg_catalog.transaction_timestamp() operator(pg_catalog.=) pg_catalog.statement_timestamp()",
+        );
+        let open = match asked {
+            Ok(messages) => !messages
+                .iter()
+                .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t"))),
+            Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => true,
+            Err(error) => return Err(self.explain(&error)),
+        };
+        if open {
+            self.client.batch_execute("rollback").map_err(|error| self.explain(&error))?;
+        }
+        Ok(open)
     }
 
     fn explain(&self, error: &postgres::Error) -> Failure {

@@ -153,6 +153,25 @@ impl Make<'_> {
         self.push(and(step, "undo", json!([undo])));
     }
 
+    /// The node that others are copied from: it can be one already. Tables of one that is not get into a set.
+    fn source(&mut self, source: &str) {
+        let begin = self.steps.len();
+        self.node(source);
+        let mut made: Vec<Value> = self.steps.drain(begin..).collect();
+        let fresh = format!("fresh_{}", word(source));
+        let ask =
+            sql(source, &format!("is {source} new?"), "select not exists (select from spock.local_node) as fresh");
+        made.insert(1, and(ask, "name", json!(fresh)));
+        let is_fresh = format!("select ${fresh}.fresh::boolean");
+        self.steps.extend(made.into_iter().enumerate().map(|(at, step)| match at {
+            2 => and(step, "when", json!(is_fresh)),
+            _ => step,
+        }));
+        let text = "select spock.repset_add_all_tables('default', '{public}') \
+            where pg_catalog.to_regnamespace('public') is not null";
+        self.push(and(sql(source, &format!("tables of {source} in a set"), text), "when", json!(is_fresh)));
+    }
+
     fn subscribe(&mut self, provider: &str, subscriber: &str, options: &[&str]) {
         let name = subscription(provider, subscriber);
         let mut args = vec![format!("--sub-name={name}"), format!("--provider-dsn=@{provider}")];
@@ -297,7 +316,7 @@ impl Make<'_> {
         }
         match self.which.source.clone() {
             Some(source) => {
-                self.node(&source);
+                self.source(&source);
                 let mut joined: Vec<String> = Vec::new();
                 for node in nodes.iter().filter(|node| **node != source) {
                     self.add(node, &source, &joined);
@@ -404,7 +423,7 @@ mod tests {
             ("remove-node --node n4", 12),
             ("remove-node --node n4 --force", 9),
             ("cross-wire --nodes n1,n-2", 10),
-            ("cross-wire --nodes n1,n-2,n3 --source n1", 38),
+            ("cross-wire --nodes n1,n-2,n3 --source n1", 40),
             ("uncross-wire", 8),
             ("check", 16),
         ];

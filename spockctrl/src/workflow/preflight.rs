@@ -45,13 +45,56 @@ pub fn check(origin: &Origin, session: &mut Session) -> Result<()> {
         _ => false,
     };
     if joins {
-        let copies = kind == Builtin::AddNode || which.source.as_ref().is_some_and(|source| *source != node);
-        return may_join(session, copies);
+        let source = which.source.as_ref().filter(|_| kind == Builtin::CrossWire);
+        let role = match source {
+            Some(source) if *source == node => Role::Source,
+            None if kind == Builtin::CrossWire => Role::Member,
+            _ => Role::Copy,
+        };
+        return may_join(session, role);
     }
     if kind == Builtin::UncrossWire {
         return Ok(());
     }
-    is_node(session)
+    is_node(session)?;
+    if kind == Builtin::AddNode && which.source.as_deref() == Some(node.as_str()) {
+        warn_of_tables(session, true)?;
+    }
+    Ok(())
+}
+
+/// What a server becomes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// A node as it is.
+    Member,
+    /// The node that others are copied from; it can be one already.
+    Source,
+    /// A node that is copied from another one, into an empty database.
+    Copy,
+}
+
+/// Says how many tables a copy leaves out because they are in no replication set; of a source that becomes a node only now,
+/// those outside of schema public.
+fn warn_of_tables(session: &mut Session, is_node: bool) -> Result<()> {
+    let in_no_set = if is_node {
+        "select count(*) from spock.tables where set_name is null and relid not in \
+         (select objid from pg_catalog.pg_depend where classid = 'pg_class'::regclass and deptype = 'e')"
+    } else {
+        "select count(*) from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+         where c.relkind in ('r', 'p') and c.relpersistence = 'p' and n.nspname !~ '^pg_' \
+         and n.nspname not in ('information_schema', 'spock', 'public') \
+         and not exists (select from pg_catalog.pg_depend d where d.objid = c.oid and d.deptype = 'e')"
+    };
+    let rows = session.query(&Query::new(in_no_set, Vec::new(), &["count"]))?;
+    let count = rows.first("count").and_then(Value::as_i64).unwrap_or_default();
+    if count > 0 {
+        let node = &session.node;
+        crate::log::warn(&format!(
+            "node \"{node}\": {count} tables are in no replication set: their rows are not copied (spockctrl repset add-all-tables)"
+        ));
+    }
+    Ok(())
 }
 
 /// `node` is a node of that name, with an extension that is new enough.
@@ -77,7 +120,7 @@ fn is_node(session: &mut Session) -> Result<()> {
 }
 
 /// The database can become a node, and be copied into.
-fn may_join(session: &mut Session, copies: bool) -> Result<()> {
+fn may_join(session: &mut Session, role: Role) -> Result<()> {
     let node = session.node.clone();
     let query = Query::new(
         "select current_setting('wal_level'), current_setting('shared_preload_libraries') ~ '\\mspock\\M', \
@@ -105,7 +148,7 @@ fn may_join(session: &mut Session, copies: bool) -> Result<()> {
     if rows.first("slots").and_then(Value::as_i64).is_none_or(|free| free < 1) {
         return Err(refused(&node, "it has no free replication slot", "raise max_replication_slots"));
     }
-    if let Some(tables) = rows.first("tables").and_then(Value::as_str).filter(|_| copies) {
+    if let Some(tables) = rows.first("tables").and_then(Value::as_str).filter(|_| role == Role::Copy) {
         let what = format!("its database is not empty: {}", tables.chars().take(200).collect::<String>());
         return Err(refused(&node, &what, "what is copied needs an empty database"));
     }
@@ -116,11 +159,14 @@ fn may_join(session: &mut Session, copies: bool) -> Result<()> {
             &["name"],
         );
         if let Some(name) = session.query(&query)?.first("name").map(crate::output::text_of) {
+            if role == Role::Source && name == node {
+                return warn_of_tables(session, true);
+            }
             let what = format!("its database is the node \"{name}\" already");
             return Err(refused(&node, &what, "go on with a kept run by --resume, or remove the node first"));
         }
     }
-    Ok(())
+    if role == Role::Source { warn_of_tables(session, false) } else { Ok(()) }
 }
 
 fn refused(node: &str, what: &str, hint: &str) -> Failure {
