@@ -104,6 +104,8 @@ pub struct Rows {
     pub columns: Vec<String>,
     /// As JSON values; texts for statements of users.
     pub rows: Vec<Vec<Value>>,
+    /// Row and column of cells that a journal could not keep, because there was a secret in them.
+    pub hidden: Vec<(usize, usize)>,
 }
 
 impl Rows {
@@ -188,7 +190,7 @@ impl Session {
             None => Value::Null,
         };
         let rows = rows.iter().map(|row| (0..row.len()).map(|at| cell(row.get(at))).collect()).collect();
-        Ok(Rows { columns: query.columns.iter().map(|name| (*name).to_owned()).collect(), rows })
+        Ok(Rows { columns: query.columns.iter().map(|name| (*name).to_owned()).collect(), rows, hidden: Vec::new() })
     }
 
     /// Runs a procedure whose only result is a truth value, outside any transaction block.
@@ -223,7 +225,7 @@ impl Session {
             match message {
                 SimpleQueryMessage::RowDescription(columns) => {
                     let columns = columns.iter().map(|column| column.name().to_owned()).collect();
-                    last = Rows { columns, rows: Vec::new() };
+                    last = Rows { columns, rows: Vec::new(), hidden: Vec::new() };
                 }
                 SimpleQueryMessage::Row(row) => {
                     let cell = |at| row.get(at).map_or(Value::Null, |text| Value::String(text.to_owned()));

@@ -203,7 +203,7 @@ impl Operation {
 }
 
 fn check_config(config: &Config, connects: bool, format: Format) -> Result<()> {
-    let mut rows = connect::Rows { columns: vec!["node".into(), "dsn".into(), "state".into()], rows: Vec::new() };
+    let mut rows = connect::Rows { columns: vec!["node".into(), "dsn".into(), "state".into()], ..Default::default() };
     let mut worst = None;
     for node in &config.nodes {
         let mut state = "valid".to_owned();

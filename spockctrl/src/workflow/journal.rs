@@ -98,6 +98,7 @@ impl Journal {
         if let Some(rows) = event.rows {
             line["columns"] = json!(rows.columns);
             line["rows"] = json!(rows.rows);
+            line["hidden"] = json!(hidden(rows));
         }
         if let Some(failure) = event.failure {
             line["error"] = json!(failure.message);
@@ -116,6 +117,16 @@ impl Journal {
         let done = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
         done.map_err(|error| Failure::new(Exit::Failed, format!("could not write the journal: {error}"), ""))
     }
+}
+
+fn index_of(value: &Value) -> Option<usize> {
+    usize::try_from(value.as_u64()?).ok()
+}
+
+/// Row and column of the cells that masking changes.
+fn hidden(rows: &Rows) -> Vec<(usize, usize)> {
+    let cells = rows.rows.iter().enumerate().flat_map(|(at, row)| row.iter().enumerate().map(move |cell| (at, cell)));
+    cells.filter(|(_, (_, value))| masked(value) != **value).map(|(row, (column, _))| (row, column)).collect()
 }
 
 impl Earlier {
@@ -147,7 +158,11 @@ impl Earlier {
         };
         let columns = event["columns"].as_array();
         let Some((columns, rows)) = columns.zip(event["rows"].as_array()) else { return };
+        let pair = |pair: &Value| Some((index_of(&pair[0])?, index_of(&pair[1])?));
+        let hidden =
+            event["hidden"].as_array().map(|cells| cells.iter().filter_map(pair).collect()).unwrap_or_default();
         let rows = Rows {
+            hidden,
             columns: columns.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
             rows: rows.iter().filter_map(|row| row.as_array().cloned()).collect(),
         };
@@ -170,5 +185,31 @@ impl Earlier {
         }
         let hint = "put the file or the configuration back, or run the remaining steps with --from";
         Err(Failure::new(Exit::Precondition, "the workflow is no longer the one that was run", hint))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workflow::vars::{Into, substitute};
+
+    #[test]
+    fn what_a_journal_masks_is_no_value_for_a_resumed_run() {
+        let rows = Rows {
+            columns: vec!["dsn".into(), "name".into()],
+            rows: vec![vec![json!("host=h"), json!("a")], vec![json!("host=h password=s3cret"), json!("b")]],
+            ..Rows::default()
+        };
+        let mut event = json!({"event": "step", "step": 1, "node": "n1", "name": "ask", "outcome": "shown",
+            "columns": rows.columns, "rows": rows.rows, "hidden": hidden(&rows)});
+        event = masked(&event);
+        let mut earlier = Earlier { done: BTreeSet::new(), results: Results::new(), begin: Value::Null };
+        earlier.take(&event);
+        let config = include_str!("../../share/spockctrl.json");
+        let config = crate::config::Config::parse(Path::new("c"), config).unwrap();
+        let get = |text: &str| substitute(text, Into::Sql, &earlier.results, &config);
+        assert_eq!(get("$ask.dsn $ask[1].name").unwrap(), "'host=h' 'b'");
+        let failure = get("$ask[1].dsn").unwrap_err();
+        assert!(failure.message.contains("secret in it") && failure.hint.contains("--from"), "{failure:?}");
     }
 }

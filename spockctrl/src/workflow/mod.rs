@@ -9,6 +9,7 @@
 pub mod builtin;
 pub mod dry;
 pub mod journal;
+pub mod lex;
 pub mod parse;
 pub mod preflight;
 pub mod run;
