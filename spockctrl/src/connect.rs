@@ -4,9 +4,10 @@
 //! every open session.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postgres::config::SslMode;
 use postgres::error::SqlState;
@@ -23,6 +24,9 @@ use crate::log;
 
 /// A peer that answers nothing at all for this long is gone, whatever limit a statement has.
 const DEAD_PEER_S: u64 = 60;
+
+/// A signal is seen after this time.
+const SLICE: Duration = Duration::from_millis(100);
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static RUNNING: Mutex<Vec<CancelToken>> = Mutex::new(Vec::new());
@@ -46,9 +50,9 @@ pub fn watch_signals() -> Result<()> {
             if INTERRUPTED.swap(true, Ordering::SeqCst) {
                 std::process::exit(i32::from(Exit::Interrupted as u8));
             }
-            for token in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            for token in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned() {
                 // A server that cannot be asked ends the wait by other means: the peer is dead, or the second signal comes.
-                let _gone = token.cancel_query(NoTls);
+                thread::spawn(move || token.cancel_query(NoTls));
             }
         }
     });
@@ -57,12 +61,12 @@ pub fn watch_signals() -> Result<()> {
 
 /// Pauses, in short pieces so that a signal ends it.
 pub fn pause(length: Duration) -> Result<()> {
-    let until = std::time::Instant::now() + length;
-    while let Some(left) = until.checked_duration_since(std::time::Instant::now()).filter(|left| !left.is_zero()) {
+    let until = Instant::now() + length;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
         if interrupted() {
             return Err(interruption());
         }
-        thread::park_timeout(left.min(Duration::from_millis(100)));
+        thread::park_timeout(left.min(SLICE));
     }
     if interrupted() { Err(interruption()) } else { Ok(()) }
 }
@@ -139,10 +143,16 @@ impl Session {
         if interrupted() {
             return Err(interruption());
         }
-        let client = target(node).connect(NoTls).map_err(|error| cannot(&reason(&error)))?;
+        let limit_s = node.connect_timeout_s.max(1);
+        let client = match connect(target(node), Duration::from_secs(limit_s))? {
+            Some(client) => client.map_err(|error| cannot(&reason(&error)))?,
+            None => return Err(cannot(&format!("no answer for {limit_s} s"))),
+        };
         RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(client.cancel_token());
         let mut session = Self { node: node.name.clone(), client, limit_s: node.statement_timeout_s };
-        session.limit(node.statement_timeout_s)?;
+        if session.limit_s.is_some() {
+            session.limit(session.limit_s)?;
+        }
         log::debug(&format!("connected to node {}", node.name));
         Ok(session)
     }
@@ -280,6 +290,23 @@ impl Session {
     }
 }
 
+/// Connects in a thread of its own, so that the limit and signals hold for the whole set-up; none: the limit has passed.
+fn connect(target: postgres::Config, limit: Duration) -> Result<Option<std::result::Result<Client, postgres::Error>>> {
+    let (done, answer) = mpsc::channel();
+    // A thread that is given up ends with the program, or when the server answers after all.
+    thread::spawn(move || done.send(target.connect(NoTls)));
+    let until = Instant::now() + limit;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match answer.recv_timeout(left.min(SLICE)) {
+            Ok(client) => return Ok(Some(client)),
+            Err(_) if interrupted() => return Err(interruption()),
+            Err(RecvTimeoutError::Timeout) if !left.is_zero() => {}
+            Err(_) => return Ok(None),
+        }
+    }
+}
+
 /// The message of a server, or what went wrong on the way to it.
 fn reason(error: &postgres::Error) -> String {
     if let Some(server) = error.as_db_error() {
@@ -331,6 +358,21 @@ fn target(node: &NodeConfig) -> postgres::Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_accepts_and_never_answers_is_given_up() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let text = format!(
+            r#"{{"spock-nodes":[{{"node_name":"n1","dsn":"host=127.0.0.1 port={port} user=u password=p","connect_timeout":1}}]}}"#
+        );
+        let config = crate::config::Config::parse(std::path::Path::new("c"), &text).unwrap();
+        let begin = Instant::now();
+        let failure = Session::open(&config.nodes[0]).err().unwrap();
+        assert_eq!(failure.exit, Exit::Connect);
+        assert!(failure.message.contains("no answer for 1 s"), "{}", failure.message);
+        assert!(begin.elapsed() < Duration::from_secs(30));
+    }
 
     #[test]
     fn shown_statements_have_their_values_and_no_secrets() {

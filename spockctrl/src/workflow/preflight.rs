@@ -1,22 +1,34 @@
 //! What must hold before a workflow's first step: the locks of its nodes, and what a built-in one needs of servers.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use super::Origin;
 use super::builtin::Builtin;
-use crate::connect::{Query, Session};
+use crate::connect::{Query, Session, pause};
 use crate::exit::{Exit, Failure, Result};
 
 /// Both halves of the advisory lock's key: `Spoc` in ASCII, and the first lock of this program.
 const LOCK: &str = "1399877475, 1";
+/// Another operator's lock is waited for so long.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// The first version whose functions the built-in workflows use.
 const VERSION_MIN: i64 = 70_000;
 
 /// Takes the lock of a node's database for this session's life; another operator who has it is named.
 pub fn lock(session: &mut Session) -> Result<()> {
     let query = Query::new(format!("select pg_catalog.pg_try_advisory_lock({LOCK})"), Vec::new(), &["got"]);
-    if session.query(&query)?.first("got") == Some(&Value::Bool(true)) {
-        return Ok(());
+    // The server takes a moment to notice that a program which had it has ended.
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        if session.query(&query)?.first("got") == Some(&Value::Bool(true)) {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            break;
+        }
+        pause(LOCK_WAIT / 20)?;
     }
     let who = Query::new(
         "select a.pid, coalesce(a.client_addr::text, 'a local socket'), a.usename, a.backend_start::timestamptz(0) \
