@@ -327,6 +327,8 @@ mod tests {
         assert_eq!(node.peer_dsn(), "host=h port=6 sslmode=disable keepalives=0 user=u password='s 3'");
         assert!(!format!("{config:?}").contains("s 3"));
         assert_eq!(config.nodes[1].peer_dsn(), "service=n2");
+        let text = r#"{"spock-nodes":[{"node_name":"n","dsn":"host=h","peer_dsn":"postgresql://a/d?sslrootcert=c"}]}"#;
+        assert!(parse(text).is_ok());
     }
 
     #[test]
@@ -344,6 +346,15 @@ mod tests {
             (
                 r#"{"spock-nodes": [{"node_name":"a","dsn":"host=h"}, {"node_name":"a","dsn":"host=h"}]}"#,
                 "spock-nodes[1].node_name: there are two nodes of this name",
+            ),
+            (r#"{"spock-nodes": [{"node_name":"a","dsn":"port=65536"}]}"#, "port \"65536\" is none"),
+            (r#"{"spock-nodes": [{"node_name":"a","postgres":{"postgres_port":70000}}]}"#, "port \"70000\" is none"),
+            (r#"{"spock-nodes": [{"node_name":"a","dsn":"hostaddr=h"}]}"#, "hostaddr \"h\" is no address"),
+            (r#"{"spock-nodes": [{"node_name":"a","dsn":"host=a,b"}]}"#, "several hosts"),
+            (r#"{"spock-nodes": [{"node_name":"a","dsn":"postgresql://a,b/d"}]}"#, "several hosts"),
+            (
+                r#"{"spock-nodes": [{"node_name":"a","dsn":"host=h","peer_dsn":"h"}]}"#,
+                "spock-nodes[0].peer_dsn: is no connection",
             ),
             (r#"{"global":{"log":{"log_level":"loud"}},"spock-nodes":[]}"#, "global.log.log_level: must be 0 to 3"),
         ];

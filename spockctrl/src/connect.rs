@@ -50,7 +50,8 @@ pub fn watch_signals() -> Result<()> {
             if INTERRUPTED.swap(true, Ordering::SeqCst) {
                 std::process::exit(i32::from(Exit::Interrupted as u8));
             }
-            for token in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned() {
+            for token in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                let token = token.clone();
                 // A server that cannot be asked ends the wait by other means: the peer is dead, or the second signal comes.
                 thread::spawn(move || token.cancel_query(NoTls));
             }
@@ -131,6 +132,8 @@ pub struct Session {
     pub node: String,
     client: Client,
     limit_s: Option<u64>,
+    /// Has this program set a limit for what runs now?
+    deadline: bool,
 }
 
 impl Session {
@@ -149,7 +152,7 @@ impl Session {
             None => return Err(cannot(&format!("no answer for {limit_s} s"))),
         };
         RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(client.cancel_token());
-        let mut session = Self { node: node.name.clone(), client, limit_s: node.statement_timeout_s };
+        let mut session = Self { node: node.name.clone(), client, limit_s: node.statement_timeout_s, deadline: false };
         if session.limit_s.is_some() {
             session.limit(session.limit_s)?;
         }
@@ -163,7 +166,9 @@ impl Session {
             Some(limit_s) => format!("set statement_timeout = '{limit_s}s'"),
             None => "reset statement_timeout".to_owned(),
         };
-        self.client.batch_execute(&sql).map_err(|error| self.explain(&error))
+        self.client.batch_execute(&sql).map_err(|error| self.explain(&error))?;
+        self.deadline = limit_s.is_some();
+        Ok(())
     }
 
     /// Runs `work` under a deadline of its own; without one, under the node's.
@@ -279,7 +284,10 @@ impl Session {
                 if lost { "the connection is lost: see the server's log" } else { "" },
             );
         };
-        let limit = *server.code() == SqlState::QUERY_CANCELED && server.message().contains("statement timeout");
+        // Servers say it in their language; a cancel request of somebody else is told apart in English only.
+        let said = server.message();
+        let limited = self.deadline && !said.contains("user request");
+        let limit = *server.code() == SqlState::QUERY_CANCELED && (said.contains("statement timeout") || limited);
         let exit = if limit { Exit::TimedOut } else { Exit::Failed };
         let detail = server.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
         let what = format!("node \"{}\": {}{detail}", self.node, server.message());

@@ -9,6 +9,7 @@
 // A failure is made once and ends the run: its size does not matter, its words do.
 #![allow(clippy::result_large_err)]
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -34,12 +35,16 @@ use config::Config;
 use connect::Session;
 use exit::{Exit, Failure, Result};
 use log::Level;
-use operation::{Act, Operation, Outcome};
+use operation::{Operation, Outcome};
 use output::Format;
 use secret::mask;
 
 fn main() -> ExitCode {
-    let (words, warnings) = argv::normal(&cli::definition(), std::env::args().collect());
+    let words: std::result::Result<Vec<String>, _> = std::env::args_os().map(OsString::into_string).collect();
+    let Ok(words) = words else {
+        return report(Format::Table, &Failure::usage("an argument is not UTF-8", "")).into();
+    };
+    let (words, warnings) = argv::normal(&cli::definition(), words);
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => {
@@ -119,7 +124,7 @@ fn run(cli: Cli, warnings: &[String]) -> Result<()> {
                 let done = operate(&config, operation, main.format);
                 let ignore = matches!(&command, Command::Sql(args) if args.ignore_errors);
                 match done {
-                    Err(failure) if ignore && failure.exit != Exit::Interrupted => {
+                    Err(failure) if ignore && matches!(failure.exit, Exit::Failed | Exit::TimedOut) => {
                         log::warn(&failure.message);
                         Ok(())
                     }
@@ -184,22 +189,6 @@ fn operate(config: &Config, mut operation: Operation, format: Format) -> Result<
         Outcome::Shown(_) => {}
     }
     output::outcome(format, &node.name, &outcome)
-}
-
-impl Operation {
-    /// Puts the connection strings of configured nodes in the place of `@NODE`.
-    fn name_dsns(&mut self, config: &Config) -> Result<()> {
-        let (Act::Change(query) | Act::ChangeIf(query) | Act::Show(query) | Act::Wait(query)) = &mut self.act else {
-            return Ok(());
-        };
-        let checked = self.check.iter_mut().flat_map(|check| check.query.values.iter_mut());
-        for value in query.values.iter_mut().chain(checked).flatten() {
-            if let Some(name) = value.strip_prefix('@') {
-                *value = config.node(name)?.peer_dsn();
-            }
-        }
-        Ok(())
-    }
 }
 
 fn check_config(config: &Config, connects: bool, format: Format) -> Result<()> {

@@ -53,6 +53,15 @@ impl Builtin {
         let nodes = if which.nodes.is_empty() { all } else { which.nodes.clone() };
         for node in nodes.iter().chain(&which.new).chain(&which.source).chain(&which.node) {
             config.node(node)?;
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+            if !node.chars().all(plain) {
+                let what =
+                    format!("node \"{node}\": built-in workflows take names of letters, digits, _, . and - only");
+                return Err(Failure::config(what, "call it otherwise in the configuration, or write a workflow file"));
+            }
+        }
+        if let Some(twice) = nodes.iter().enumerate().find(|(at, node)| nodes[..*at].contains(node)) {
+            return Err(Failure::usage(format!("node \"{}\" is named twice", twice.1), "name each once in --nodes"));
         }
         self.refuse_strangers(which)?;
         let make = Make { which, config, steps: Vec::new() };
@@ -402,8 +411,12 @@ mod tests {
     use clap::Parser;
 
     fn config() -> Config {
-        let node = |name: &str| format!(r#"{{"node_name":"{name}","dsn":"host=h password=s3cret dbname=app"}}"#);
-        let nodes: Vec<String> = ["n1", "n-2", "n3", "n4"].map(node).to_vec();
+        config_of(&["n1", "n-2", "n3", "n4"])
+    }
+
+    fn config_of(names: &[&str]) -> Config {
+        let node = |name: &&str| format!(r#"{{"node_name":"{name}","dsn":"host=h password=s3cret dbname=app"}}"#);
+        let nodes: Vec<String> = names.iter().map(node).collect();
         Config::parse(std::path::Path::new("c"), &format!(r#"{{"spock-nodes":[{}]}}"#, nodes.join(","))).unwrap()
     }
 
@@ -447,10 +460,16 @@ mod tests {
             ("remove-node", "remove-node needs --node"),
             ("check --force", "check has no option --force"),
             ("cross-wire --nodes n1", "two nodes or more"),
+            ("check --nodes n1,n3,n1", "node \"n1\" is named twice"),
         ] {
             let which = which(line);
             let failure = which.builtin().unwrap().render(&which, &config()).unwrap_err();
             assert!(failure.message.contains(want), "{line}: {}", failure.message);
+        }
+        let which = which("check");
+        for name in ["n}5", "n 5", "n'5"] {
+            let failure = Builtin::Check.render(&which, &config_of(&["n1", name])).unwrap_err();
+            assert!(failure.message.contains("take names of letters"), "{name}: {}", failure.message);
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct Event<'a> {
     pub started: String,
     /// What it ran.
     pub sql: String,
+    /// Did that change nothing?
+    pub only_reads: bool,
     /// Its result, for later steps.
     pub rows: Option<&'a Rows>,
     /// Why it failed.
@@ -45,6 +47,8 @@ pub struct Earlier {
     pub done: BTreeSet<usize>,
     /// Results of its steps.
     pub results: Results,
+    /// Did a step change anything?
+    pub changed: bool,
     begin: Value,
 }
 
@@ -94,7 +98,7 @@ impl Journal {
         let step = event.step;
         let mut line = json!({"event": "step", "run": self.run, "step": step.number, "name": step.name, "node": step.node,
             "description": step.description, "outcome": event.outcome, "started": event.started, "ended": now(),
-            "sql": event.sql});
+            "sql": event.sql, "only_reads": event.only_reads, "sets_node": step.sets_node()});
         if let Some(rows) = event.rows {
             line["columns"] = json!(rows.columns);
             line["rows"] = json!(rows.rows);
@@ -142,7 +146,7 @@ impl Earlier {
         // The last line can be half written by a run that was killed.
         let mut events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let begin = events.next().filter(|event| event["event"] == "begin").ok_or_else(|| bad("this is no journal"))?;
-        let mut earlier = Self { done: BTreeSet::new(), results: Results::new(), begin };
+        let mut earlier = Self { done: BTreeSet::new(), results: Results::new(), changed: false, begin };
         for event in events.filter(|event| event["event"] == "step") {
             earlier.take(&event);
         }
@@ -156,6 +160,8 @@ impl Earlier {
             "undone" => self.done.remove(&number),
             _ => false,
         };
+        let reads = event["only_reads"] == Value::Bool(true);
+        self.changed |= matches!(event["outcome"].as_str(), Some("changed" | "shown" | "undone")) && !reads;
         let columns = event["columns"].as_array();
         let Some((columns, rows)) = columns.zip(event["rows"].as_array()) else { return };
         let pair = |pair: &Value| Some((index_of(&pair[0])?, index_of(&pair[1])?));
@@ -167,7 +173,8 @@ impl Earlier {
             rows: rows.iter().filter_map(|row| row.as_array().cloned()).collect(),
         };
         for key in ["node", "name"] {
-            if let Some(name) = event[key].as_str() {
+            let sets = key == "name" || event["sets_node"] == Value::Bool(true);
+            if let Some(name) = event[key].as_str().filter(|_| sets) {
                 self.results.insert(name.to_owned(), rows.clone());
             }
         }
@@ -203,7 +210,8 @@ mod tests {
         let mut event = json!({"event": "step", "step": 1, "node": "n1", "name": "ask", "outcome": "shown",
             "columns": rows.columns, "rows": rows.rows, "hidden": hidden(&rows)});
         event = masked(&event);
-        let mut earlier = Earlier { done: BTreeSet::new(), results: Results::new(), begin: Value::Null };
+        let mut earlier =
+            Earlier { done: BTreeSet::new(), results: Results::new(), changed: false, begin: Value::Null };
         earlier.take(&event);
         let config = include_str!("../../share/spockctrl.json");
         let config = crate::config::Config::parse(Path::new("c"), config).unwrap();

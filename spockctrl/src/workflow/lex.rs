@@ -129,3 +129,79 @@ fn tag(text: &str) -> Option<&str> {
     let valid = !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(|c| c != '$' && is_word(c));
     valid.then(|| &text[..word + 2])
 }
+
+/// Functions that change nothing that could be undone.
+const READERS: [&str; 24] = [
+    "avg",
+    "coalesce",
+    "count",
+    "current_database",
+    "current_setting",
+    "format",
+    "json_agg",
+    "json_build_object",
+    "length",
+    "max",
+    "min",
+    "node_info",
+    "now",
+    "pg_current_wal_flush_lsn",
+    "pg_current_wal_lsn",
+    "pg_get_expr",
+    "replace",
+    "string_agg",
+    "sub_show_status",
+    "sub_show_table",
+    "sum",
+    "sync_event",
+    "to_regclass",
+    "wait_for_sync_event",
+];
+/// Words that can stand in front of a parenthesis without being a function.
+const SYNTAX: [&str; 18] = [
+    "all", "and", "any", "as", "by", "case", "else", "exists", "from", "in", "not", "on", "or", "over", "select",
+    "then", "using", "where",
+];
+
+/// Does the text change nothing, as far as one can tell without a server? Whatever it does not know may change something.
+pub fn only_reads(sql: &str) -> bool {
+    let lower = sql.to_ascii_lowercase();
+    let text = lower.trim().trim_end_matches(';');
+    let begins =
+        ["select ", "call spock.wait_for_sync_event", "show ", "values "].iter().any(|word| text.starts_with(word));
+    let words = || text.split(|c: char| !is_word(c));
+    let changes = text.contains([';', '"'])
+        || text.contains("/*")
+        || text.contains("--")
+        || words().any(|word| matches!(word, "into" | "insert" | "update" | "delete" | "merge" | "for"));
+    let calls = text.match_indices('(').map(|(at, _)| text[..at].trim_end());
+    let mut names = calls.map(|before| before.rsplit(|c: char| !is_word(c)).next().unwrap_or_default());
+    begins && !changes && names.all(|name| name.is_empty() || READERS.contains(&name) || SYNTAX.contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_reads() {
+        for (sql, want) in [
+            ("SELECT spock.sync_event();", true),
+            ("CALL spock.wait_for_sync_event(true, 'n1', '0/1'::pg_lsn, 60);", true),
+            ("select count(*) from t where id in (1, 2)", true),
+            ("select spock.sub_drop('s')", false),
+            ("select spock . sub_drop ('s')", false),
+            ("select spock.sub_drop/* */('s')", false),
+            ("select \"count\"(1)", false),
+            ("select 1; drop table t", false),
+            ("select * into u from t", false),
+            ("select 1 from t for update", false),
+            ("insert into t values (1)", false),
+            ("with x as (delete from t returning 1) select count(*) from x", false),
+            ("vacuum", false),
+            ("", false),
+        ] {
+            assert_eq!(only_reads(sql), want, "{sql}");
+        }
+    }
+}

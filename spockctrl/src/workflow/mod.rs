@@ -80,6 +80,17 @@ pub struct Step {
     pub undo: Vec<Self>,
 }
 
+impl Step {
+    /// Is its result that of its node too, as in the C edition's program? Other steps leave the last one there.
+    pub fn sets_node(&self) -> bool {
+        match &self.kind {
+            Kind::Sql(_) => true,
+            Kind::Command(words) => words.starts_with(&["sub".to_owned(), "create".to_owned()]),
+            Kind::Shell(_) => false,
+        }
+    }
+}
+
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::builtin::Builtin;
 use super::journal::{Earlier, Event, Journal, directory, now};
+use super::lex;
 use super::parse;
 use super::preflight;
 use super::vars::{Into, Results, substitute};
@@ -60,7 +62,7 @@ pub fn run(
         (given, _) => given,
     };
     log::info(&format!("run {}", journal.run));
-    let begun = earlier.as_ref().is_some_and(|earlier| !earlier.done.is_empty());
+    let begun = earlier.as_ref().is_some_and(|earlier| earlier.changed);
     let results = earlier.map(|earlier| earlier.results).unwrap_or_default();
     let mut run = Run { config, workflow, options, progress, sessions, results, journal, changed: Vec::new(), begun };
     let done = run.all(&chosen);
@@ -129,6 +131,9 @@ fn open_all(config: &Config, workflow: &Workflow, chosen: &[usize], fresh: bool)
             preflight::check(&workflow.origin, session)?;
         }
     }
+    if fresh {
+        preflight::is_whole(&workflow.origin, &mut sessions)?;
+    }
     Ok(sessions)
 }
 
@@ -175,14 +180,15 @@ impl Run<'_> {
             Err(failure) => ("failed", String::new(), None, Some(failure)),
         };
         self.finish(step, outcome, begin, failure.as_ref())?;
-        let event = Event { step, outcome, started, sql, rows: rows.as_ref(), failure: failure.as_ref() };
+        let shown = outcome == "shown";
+        let only_reads = shown && (!matches!(step.kind, Kind::Sql(_)) || lex::only_reads(&sql));
+        let event = Event { step, outcome, started, sql, only_reads, rows: rows.as_ref(), failure: failure.as_ref() };
         self.journal.step(&event)?;
         if let Some(rows) = rows.filter(|rows| !rows.columns.is_empty()) {
             self.remember(step, rows)?;
         }
         // Statements may have changed something, and a failed step may have done part of what undoes it.
-        let text = matches!(step.kind, Kind::Sql(_)) && outcome == "shown";
-        if outcome == "changed" || text || (outcome == "failed" && !step.undo.is_empty()) {
+        if outcome == "changed" || (shown && !only_reads) || (outcome == "failed" && !step.undo.is_empty()) {
             self.changed.extend(index);
         }
         match failure {
@@ -235,20 +241,23 @@ impl Run<'_> {
     }
 
     fn remember(&mut self, step: &Step, rows: Rows) -> Result<()> {
-        if let Some(directory) = &self.options.out_files {
+        if let Some(directory) = self.options.out_files.as_ref().filter(|_| step.sets_node()) {
             write_out_file(directory, &step.node, &rows)?;
         }
         if let Some(name) = &step.name {
             self.results.insert(name.clone(), rows.clone());
         }
-        self.results.insert(step.node.clone(), rows);
+        if step.sets_node() {
+            self.results.insert(step.node.clone(), rows);
+        }
         Ok(())
     }
 
     /// What follows a failed step; gives the failure that the run ends with.
     fn after_failure(&mut self, step: &Step, failure: Failure) -> Failure {
         if failure.exit == Exit::Interrupted {
-            return Failure { hint: self.resume_hint(), ..failure };
+            let hint = if self.begun || !self.changed.is_empty() { self.resume_hint() } else { String::new() };
+            return Failure { hint, ..failure };
         }
         if let OnFailure::Steps(steps) = &step.on_failure {
             self.afterwards(steps);
@@ -259,7 +268,12 @@ impl Run<'_> {
         if let Some(last) = &self.workflow.failure {
             self.afterwards(std::slice::from_ref(last));
         }
-        let failure = failure.within(&format!("step {}", step.number));
+        let mut failure = failure.within(&format!("step {}", step.number));
+        // What a check waits for in vain is what it has found.
+        let checks = matches!(&self.workflow.origin, Origin::Builtin(which) if which.builtin() == Some(Builtin::Check));
+        if checks && failure.exit == Exit::TimedOut {
+            failure.exit = Exit::Failed;
+        }
         if !left {
             return failure;
         }
@@ -284,8 +298,15 @@ impl Run<'_> {
                 }
             });
             left |= !undone;
-            let event =
-                Event { step, outcome: "undone", started: now(), sql: String::new(), rows: None, failure: None };
+            let event = Event {
+                step,
+                outcome: "undone",
+                started: now(),
+                sql: String::new(),
+                only_reads: false,
+                rows: None,
+                failure: None,
+            };
             if undone && let Err(failure) = self.journal.step(&event) {
                 log::warn(&failure.message);
             }
@@ -340,7 +361,9 @@ pub fn resolved(step: &Step, results: &Results, config: &Config) -> Result<Optio
         Kind::Sql(words) => Kind::Sql(words.iter().map(|word| replace(word, true)).collect::<Result<_>>()?),
         Kind::Shell(_) => return Ok(None),
     };
-    parse::operation(&kind, &step.node)
+    let mut operation = parse::operation(&kind, &step.node)?;
+    operation.as_mut().map(|operation| operation.name_dsns(config)).transpose()?;
+    Ok(operation)
 }
 
 fn is_true(rows: &Rows) -> bool {

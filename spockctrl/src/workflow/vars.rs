@@ -1,4 +1,4 @@
-//! References in steps: `$node.column`, `$step[0].column`, `${node.dsn}`, `${env:NAME}`, `${file:PATH}`, `@node`.
+//! References in steps: `$node.column`, `$step[0].column`, `${node.dsn}`, `${env:NAME}`, `${file:PATH}`. (`@node` is for commands to replace.)
 
 use std::collections::BTreeMap;
 
@@ -47,12 +47,6 @@ pub enum To {
 
 /// The references in a text, in order.
 pub fn references(text: &str) -> Vec<Reference> {
-    if let Some(node) = text.strip_prefix('@')
-        && !node.is_empty()
-        && node.chars().all(|c| is_word(c) || matches!(c, '-' | '.'))
-    {
-        return vec![Reference { range: 0..text.len(), to: To::Dsn(node.to_owned()) }];
-    }
     let mut found = Vec::new();
     let mut from = 0;
     while let Some(at) = text[from..].find('$').map(|at| from + at) {
@@ -214,13 +208,13 @@ mod tests {
             ("f($n2.none, '$n2.none')", Into::Sql, Ok("f(NULL, '')")),
             ("a $1.x $$ $tag$ $ $n2", Into::Sql, Ok("a $1.x $$ $tag$ $ $n2")),
             ("--lsn=$n2.lsn", Into::Value, Ok("--lsn=0/1")),
-            ("@n-3", Into::Value, Ok("host=h password=s3cret")),
+            ("@n-3", Into::Value, Ok("@n-3")),
             ("'${n-3.dsn}'", Into::Sql, Ok("'host=h password=s3cret'")),
             ("user@host", Into::Value, Ok("user@host")),
             ("$n9.lsn", Into::Sql, Err("$n9.lsn: no step gave a result for n9")),
             ("$n2.other", Into::Sql, Err("$n2[0].other: the last result of n2 has no such value")),
             ("$n2[7].lsn", Into::Sql, Err("$n2[7].lsn: the last result of n2 has no such value")),
-            ("@n9", Into::Value, Err("node \"n9\" is not in c")),
+            ("${n9.dsn}", Into::Value, Err("node \"n9\" is not in c")),
             ("${env:SPOCKCTRL_NOT_SET}", Into::Value, Err("the environment has no variable SPOCKCTRL_NOT_SET")),
         ];
         for (text, into, want) in cases {

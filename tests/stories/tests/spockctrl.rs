@@ -1,8 +1,10 @@
 //! `spockctrl` as it is installed: a cluster from nothing, a node more, a node less, and what goes wrong on the way.
 
 use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -179,7 +181,8 @@ fn a_run_ends_with_the_code_that_says_how() {
     assert!(said.stdout.contains("[Step - 03] wait [OK]"), "{}", said.stdout);
     let never = text.replace("'$n1.sync_event'", "'FFFFFFFF/0'").replace(", 60)", ", 1)");
     fs::write(&file, never).expect("a workflow");
-    ctl.run(&["-w", &file], 7);
+    let late = ctl.run(&["-w", &file], 6);
+    assert!(!late.stderr.contains("--resume"), "{}", late.stderr);
     fs::write(&file, text.replace("CREATE REPSET", "CREATE SET")).expect("a workflow");
     let invalid = ctl.run(&["-w", &file], 3);
     assert!(invalid.stderr.contains("w.json:2:45: steps[0].spock.command"), "{}", invalid.stderr);
@@ -199,8 +202,22 @@ fn a_run_ends_with_the_code_that_says_how() {
     ] {
         ctl.run(words, code);
     }
+    // A check that finds something, and a part of a cluster that is not to be taken apart.
+    ctl.run(&["sub", "disable", "sub_n1_n2", "--node", "n2"], 0);
+    let found = ctl.run(&["workflow", "run", "check", "--timeout", "1"], 1);
+    assert!(!found.stderr.contains("--resume"), "{}", found.stderr);
+    let part = ctl.run(&["workflow", "run", "uncross-wire", "--nodes", "n1"], 5);
+    assert!(part.stderr.contains("subscribes to n2"), "{}", part.stderr);
+    ctl.run(&["sub", "drop", "sub_n2_n1", "--node", "n1"], 0);
+    let part = ctl.run(&["workflow", "run", "uncross-wire", "--nodes", "n1"], 5);
+    assert!(part.stderr.contains("slots of nodes that do not take part: spk_postgres_n1_sub_n1_n2"), "{}", part.stderr);
+    ctl.run(&["workflow", "run", "check", "--nodes", "n1,n1"], 2);
+    let words = [OsStr::new("sql"), OsStr::from_bytes(b"\xff")];
+    let out = Command::new(&ctl.program).args(words).output().expect("spockctrl runs");
+    assert_eq!(out.status.code(), Some(2), "{}", String::from_utf8_lossy(&out.stderr));
     mesh.node("n2").stop(Stop::Fast).expect("n2 stops");
     ctl.run(&["sql", "n2", "select 1"], 4);
+    ctl.run(&["sql", "n2", "select 1", "--ignore-errors"], 4);
     ctl.run(&["config", "check", "--connect"], 4);
     // The lost node is cleared away on the other one, once nobody streams to it.
     mesh.node("n1")
@@ -288,6 +305,16 @@ fn cross_wiring_copies_the_tables_of_its_source() {
     assert!(said.stderr.contains("1 tables are in no replication set"), "{}", said.stderr);
     n2.reads("select count(*) from item", "11");
     n1.reads("select count(*) from spock.tables where set_name is null", "1");
+
+    // A server that would refuse to stream is refused before anything is changed, where servers can refuse it.
+    ctl.run(&["workflow", "run", "uncross-wire"], 0);
+    if n1.prefix().lists_output_plugins() {
+        n1.set("output_plugin_libraries", "pgoutput").expect("set");
+        n1.reload().expect("reloaded");
+        n1.comes_to_read("show output_plugin_libraries", "pgoutput");
+        let said = ctl.run(&cross, 5);
+        assert!(said.stderr.contains("output_plugin_libraries"), "{}", said.stderr);
+    }
 }
 
 #[test]
