@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::connect::{Query, Rows, Session};
+use crate::conninfo;
 use crate::exit::{Exit, Failure, Result};
 
 /// One thing to do on one node.
@@ -93,8 +94,10 @@ impl Operation {
         self
     }
 
-    /// Says which of its values is a connection string.
+    /// Says which of its values is a connection string, whose password becomes known.
     pub fn reaches(mut self, dsn: &str) -> Self {
+        let password = conninfo::parse(dsn).ok().and_then(|mut keywords| conninfo::take(&mut keywords, "password"));
+        password.iter().for_each(|password| crate::secret::register(password));
         self.dsn = Some(dsn.to_owned());
         self
     }

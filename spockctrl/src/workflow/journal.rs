@@ -173,7 +173,7 @@ impl Earlier {
             rows: rows.iter().filter_map(|row| row.as_array().cloned()).collect(),
         };
         for key in ["node", "name"] {
-            let sets = key == "name" || event["sets_node"] == Value::Bool(true);
+            let sets = key == "name" || event["sets_node"] != Value::Bool(false);
             if let Some(name) = event[key].as_str().filter(|_| sets) {
                 self.results.insert(name.to_owned(), rows.clone());
             }
