@@ -51,8 +51,7 @@ fn address_with_password(text: &[u8], scheme: &[u8]) -> Option<usize> {
     let mut from = 0;
     while let Some(at) = find(text.get(from..)?, scheme) {
         let end = from + at + scheme.len();
-        let address = text[end..].split(|byte| byte.is_ascii_whitespace() || matches!(byte, b'\'' | b'"'));
-        let address = address.into_iter().next().unwrap_or_default();
+        let address = &text[end..][..address_end(&text[end..])];
         let credentials = address.iter().position(|byte| *byte == b'@').map(|to| &address[..to]);
         if credentials.is_some_and(|credentials| credentials.contains(&b':')) {
             return Some(end);
@@ -60,6 +59,24 @@ fn address_with_password(text: &[u8], scheme: &[u8]) -> Option<usize> {
         from = end;
     }
     None
+}
+
+/// Where an address that stands in a text ends, in bytes: at the quote that closes it. Its password can have white space and
+/// quotes in it that should have been encoded, so neither ends it where more of a word follows a quote.
+pub fn address_end(text: &[u8]) -> usize {
+    let closes = |next: Option<&u8>| {
+        next.is_none_or(|byte| byte.is_ascii_whitespace() || matches!(byte, b')' | b',' | b';' | b':' | b']' | b'}'))
+    };
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'\'' | b'"' if text.get(at + 1) == Some(byte) && !closes(text.get(at + 2)) => at += 1,
+            b'\'' | b'"' if text.get(at + 1) == Some(byte) || closes(text.get(at + 1)) => return at,
+            _ => {}
+        }
+        at += 1;
+    }
+    text.len()
 }
 
 #[cfg(test)]
@@ -101,6 +118,12 @@ mod tests {
             "select spock.sub_create('s', 'POSTGRES://|u:x@h/d')",
             "select spock.sub_create('s', 'postgresql://u@h:5432/d')",
             "select spock.sub_create('s', 'postgresql://h:5432/d'), 'a@b'",
+            "postgresql://|u:p w/RIGHT@h/db",
+            "postgresql://|u:p'w@h/db",
+            "select spock.sub_create('s', 'postgresql://|u:p''w@h/db')",
+            "'postgresql://h:5432/d', 'a@b'",
+            "select f(''postgresql://h:5432/d'', 'a@b')",
+            "{\"dsn\":\"postgresql://h:5432/d\",\"who\":\"a@b\"}",
             "postgres://h/d?password|=x",
             "oauth_client_secret|=x scram_client_key=y",
             "scram_server_key|=x",

@@ -50,7 +50,7 @@ pub struct Main {
 }
 
 /// How a workflow is run.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct RunOptions {
     /// Print what would be done, ask servers what is there, change nothing
     #[arg(long)]

@@ -12,7 +12,7 @@ use crate::conninfo::{self, Keywords};
 use crate::exit::{Failure, Result};
 use crate::json::{At, Document};
 use crate::log::{Destination, Level};
-use crate::secret::Secret;
+use crate::secret::{Secret, register};
 
 /// Names the file when `--config` does not.
 pub const VARIABLE: &str = "SPOCKCTRL_CONFIG";
@@ -263,8 +263,25 @@ fn node_of(entry: &At<'_>) -> Result<NodeConfig> {
         password: password.map(Secret::new),
         connect_timeout_s: entry.number_of("connect_timeout")?.or(connect_timeout).unwrap_or(CONNECT_TIMEOUT_S),
         statement_timeout_s: entry.number_of("statement_timeout")?.filter(|limit| *limit != 0),
-        peer_dsn: entry.text_of("peer_dsn")?,
+        peer_dsn: peer_dsn_of(entry)?,
     })
+}
+
+/// Checked as far as servers take what this program does not; its password becomes known.
+fn peer_dsn_of(entry: &At<'_>) -> Result<Option<String>> {
+    let Some(at) = entry.get("peer_dsn")? else { return Ok(None) };
+    let dsn = at.text()?;
+    // Parameters of an address are for libpq to understand.
+    let (address, parameters) = match dsn.split_once('?') {
+        Some((address, parameters)) if address.contains("://") => (address, parameters),
+        _ => (dsn.as_str(), ""),
+    };
+    let mut keywords = conninfo::parse(address).map_err(|why| at.error(&why, ""))?;
+    if let Some(password) = conninfo::take(&mut keywords, "password") {
+        register(&password);
+    }
+    parameters.split('&').filter_map(|parameter| parameter.strip_prefix("password=")).for_each(register);
+    Ok(Some(dsn))
 }
 
 /// From `password_file`, else from the variable that `password_env` names.
@@ -310,6 +327,8 @@ mod tests {
         assert_eq!(node.peer_dsn(), "host=h port=6 sslmode=disable keepalives=0 user=u password='s 3'");
         assert!(!format!("{config:?}").contains("s 3"));
         assert_eq!(config.nodes[1].peer_dsn(), "service=n2");
+        let text = r#"{"spock-nodes":[{"node_name":"n","dsn":"host=h","peer_dsn":"postgresql://a/d?sslrootcert=c"}]}"#;
+        assert!(parse(text).is_ok());
     }
 
     #[test]
@@ -327,6 +346,15 @@ mod tests {
             (
                 r#"{"spock-nodes": [{"node_name":"a","dsn":"host=h"}, {"node_name":"a","dsn":"host=h"}]}"#,
                 "spock-nodes[1].node_name: there are two nodes of this name",
+            ),
+            (r#"{"spock-nodes": [{"node_name":"a","dsn":"port=65536"}]}"#, "port \"65536\" is none"),
+            (r#"{"spock-nodes": [{"node_name":"a","postgres":{"postgres_port":70000}}]}"#, "port \"70000\" is none"),
+            (r#"{"spock-nodes": [{"node_name":"a","dsn":"hostaddr=h"}]}"#, "hostaddr \"h\" is no address"),
+            (r#"{"spock-nodes": [{"node_name":"a","dsn":"host=a,b"}]}"#, "several hosts"),
+            (r#"{"spock-nodes": [{"node_name":"a","dsn":"postgresql://a,b/d"}]}"#, "several hosts"),
+            (
+                r#"{"spock-nodes": [{"node_name":"a","dsn":"host=h","peer_dsn":"h"}]}"#,
+                "spock-nodes[0].peer_dsn: is no connection",
             ),
             (r#"{"global":{"log":{"log_level":"loud"}},"spock-nodes":[]}"#, "global.log.log_level: must be 0 to 3"),
         ];

@@ -4,9 +4,10 @@
 //! every open session.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postgres::config::SslMode;
 use postgres::error::SqlState;
@@ -23,6 +24,9 @@ use crate::log;
 
 /// A peer that answers nothing at all for this long is gone, whatever limit a statement has.
 const DEAD_PEER_S: u64 = 60;
+
+/// A signal is seen after this time.
+const SLICE: Duration = Duration::from_millis(100);
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static RUNNING: Mutex<Vec<CancelToken>> = Mutex::new(Vec::new());
@@ -47,8 +51,9 @@ pub fn watch_signals() -> Result<()> {
                 std::process::exit(i32::from(Exit::Interrupted as u8));
             }
             for token in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                let token = token.clone();
                 // A server that cannot be asked ends the wait by other means: the peer is dead, or the second signal comes.
-                let _gone = token.cancel_query(NoTls);
+                thread::spawn(move || token.cancel_query(NoTls));
             }
         }
     });
@@ -57,12 +62,12 @@ pub fn watch_signals() -> Result<()> {
 
 /// Pauses, in short pieces so that a signal ends it.
 pub fn pause(length: Duration) -> Result<()> {
-    let until = std::time::Instant::now() + length;
-    while let Some(left) = until.checked_duration_since(std::time::Instant::now()).filter(|left| !left.is_zero()) {
+    let until = Instant::now() + length;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
         if interrupted() {
             return Err(interruption());
         }
-        thread::park_timeout(left.min(Duration::from_millis(100)));
+        thread::park_timeout(left.min(SLICE));
     }
     if interrupted() { Err(interruption()) } else { Ok(()) }
 }
@@ -88,10 +93,12 @@ impl Query {
     pub fn shown(&self) -> String {
         let mut text = self.sql.clone();
         for (index, value) in self.values.iter().enumerate().rev() {
-            let shown = value.as_deref().map_or_else(|| "NULL".to_owned(), crate::value::literal);
+            // Masked first: quoting would change how a connection string in it ends.
+            let masked = value.as_deref().map(crate::secret::mask);
+            let shown = masked.as_deref().map_or_else(|| "NULL".to_owned(), crate::value::literal);
             text = text.replace(&format!("${}", index + 1), &shown);
         }
-        crate::secret::mask(&text)
+        text
     }
 }
 
@@ -102,6 +109,8 @@ pub struct Rows {
     pub columns: Vec<String>,
     /// As JSON values; texts for statements of users.
     pub rows: Vec<Vec<Value>>,
+    /// Row and column of cells that a journal could not keep, because there was a secret in them.
+    pub hidden: Vec<(usize, usize)>,
 }
 
 impl Rows {
@@ -123,6 +132,8 @@ pub struct Session {
     pub node: String,
     client: Client,
     limit_s: Option<u64>,
+    /// Has this program set a limit for what runs now?
+    deadline: bool,
 }
 
 impl Session {
@@ -135,10 +146,16 @@ impl Session {
         if interrupted() {
             return Err(interruption());
         }
-        let client = target(node).connect(NoTls).map_err(|error| cannot(&reason(&error)))?;
+        let limit_s = node.connect_timeout_s.max(1);
+        let client = match connect(target(node), Duration::from_secs(limit_s))? {
+            Some(client) => client.map_err(|error| cannot(&reason(&error)))?,
+            None => return Err(cannot(&format!("no answer for {limit_s} s"))),
+        };
         RUNNING.lock().unwrap_or_else(PoisonError::into_inner).push(client.cancel_token());
-        let mut session = Self { node: node.name.clone(), client, limit_s: node.statement_timeout_s };
-        session.limit(node.statement_timeout_s)?;
+        let mut session = Self { node: node.name.clone(), client, limit_s: node.statement_timeout_s, deadline: false };
+        if session.limit_s.is_some() {
+            session.limit(session.limit_s)?;
+        }
         log::debug(&format!("connected to node {}", node.name));
         Ok(session)
     }
@@ -149,7 +166,9 @@ impl Session {
             Some(limit_s) => format!("set statement_timeout = '{limit_s}s'"),
             None => "reset statement_timeout".to_owned(),
         };
-        self.client.batch_execute(&sql).map_err(|error| self.explain(&error))
+        self.client.batch_execute(&sql).map_err(|error| self.explain(&error))?;
+        self.deadline = limit_s.is_some();
+        Ok(())
     }
 
     /// Runs `work` under a deadline of its own; without one, under the node's.
@@ -186,7 +205,7 @@ impl Session {
             None => Value::Null,
         };
         let rows = rows.iter().map(|row| (0..row.len()).map(|at| cell(row.get(at))).collect()).collect();
-        Ok(Rows { columns: query.columns.iter().map(|name| (*name).to_owned()).collect(), rows })
+        Ok(Rows { columns: query.columns.iter().map(|name| (*name).to_owned()).collect(), rows, hidden: Vec::new() })
     }
 
     /// Runs a procedure whose only result is a truth value, outside any transaction block.
@@ -201,19 +220,27 @@ impl Session {
         Ok(rows.first().and_then(|row| row.get::<_, Option<bool>>(0)) == Some(true))
     }
 
-    /// Runs a text of statements as a user wrote it; gives the last result that has rows or columns.
+    /// Runs a text of statements as a user wrote it; gives the last result that has rows or columns. A transaction block that it
+    /// leaves open is rolled back, and a failure.
     pub fn text(&mut self, sql: &str) -> Result<Rows> {
         log::debug(&format!("{}: {sql}", self.node));
         if interrupted() {
             return Err(interruption());
         }
-        let messages = self.client.simple_query(sql).map_err(|error| self.explain(&error))?;
+        let done = self.client.simple_query(sql).map_err(|error| self.explain(&error));
+        let open = if self.client.is_closed() { Ok(false) } else { self.roll_back_open_block() };
+        let messages = done?;
+        if open? {
+            let what = format!("node \"{}\": the statements leave a transaction open; it was rolled back", self.node);
+            let hint = "end it with commit, or leave begin out: several statements in one text are one transaction";
+            return Err(Failure::new(Exit::Failed, what, hint));
+        }
         let mut last = Rows::default();
         for message in messages {
             match message {
                 SimpleQueryMessage::RowDescription(columns) => {
                     let columns = columns.iter().map(|column| column.name().to_owned()).collect();
-                    last = Rows { columns, rows: Vec::new() };
+                    last = Rows { columns, rows: Vec::new(), hidden: Vec::new() };
                 }
                 SimpleQueryMessage::Row(row) => {
                     let cell = |at| row.get(at).map_or(Value::Null, |text| Value::String(text.to_owned()));
@@ -223,6 +250,25 @@ impl Session {
             }
         }
         Ok(last)
+    }
+
+    /// Rolls a transaction block back that is open or aborted. Was there one?
+    fn roll_back_open_block(&mut self) -> Result<bool> {
+        // Outside of a block a transaction begins with its statement.
+        let asked = self.client.simple_query(
+            "select pg_catalog.transaction_timestamp() operator(pg_catalog.=) pg_catalog.statement_timestamp()",
+        );
+        let open = match asked {
+            Ok(messages) => !messages
+                .iter()
+                .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t"))),
+            Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => true,
+            Err(error) => return Err(self.explain(&error)),
+        };
+        if open {
+            self.client.batch_execute("rollback").map_err(|error| self.explain(&error))?;
+        }
+        Ok(open)
     }
 
     fn explain(&self, error: &postgres::Error) -> Failure {
@@ -238,7 +284,10 @@ impl Session {
                 if lost { "the connection is lost: see the server's log" } else { "" },
             );
         };
-        let limit = *server.code() == SqlState::QUERY_CANCELED && server.message().contains("statement timeout");
+        // Servers say it in their language; a cancel request of somebody else is told apart in English only.
+        let said = server.message();
+        let limited = self.deadline && !said.contains("user request");
+        let limit = *server.code() == SqlState::QUERY_CANCELED && (said.contains("statement timeout") || limited);
         let exit = if limit { Exit::TimedOut } else { Exit::Failed };
         let detail = server.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
         let what = format!("node \"{}\": {}{detail}", self.node, server.message());
@@ -246,6 +295,23 @@ impl Session {
             if limit { "give it more time with --timeout or statement_timeout" } else { server.hint().unwrap_or("") };
         let code = server.code().code().to_owned();
         Failure { sqlstate: Some(code), ..Failure::new(exit, what, hint) }
+    }
+}
+
+/// Connects in a thread of its own, so that the limit and signals hold for the whole set-up; none: the limit has passed.
+fn connect(target: postgres::Config, limit: Duration) -> Result<Option<std::result::Result<Client, postgres::Error>>> {
+    let (done, answer) = mpsc::channel();
+    // A thread that is given up ends with the program, or when the server answers after all.
+    thread::spawn(move || done.send(target.connect(NoTls)));
+    let until = Instant::now() + limit;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match answer.recv_timeout(left.min(SLICE)) {
+            Ok(client) => return Ok(Some(client)),
+            Err(_) if interrupted() => return Err(interruption()),
+            Err(RecvTimeoutError::Timeout) if !left.is_zero() => {}
+            Err(_) => return Ok(None),
+        }
     }
 }
 
@@ -302,9 +368,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_server_that_accepts_and_never_answers_is_given_up() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let text = format!(
+            r#"{{"spock-nodes":[{{"node_name":"n1","dsn":"host=127.0.0.1 port={port} user=u password=p","connect_timeout":1}}]}}"#
+        );
+        let config = crate::config::Config::parse(std::path::Path::new("c"), &text).unwrap();
+        let begin = Instant::now();
+        let failure = Session::open(&config.nodes[0]).err().unwrap();
+        assert_eq!(failure.exit, Exit::Connect);
+        assert!(failure.message.contains("no answer for 1 s"), "{}", failure.message);
+        assert!(begin.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
     fn shown_statements_have_their_values_and_no_secrets() {
-        let values = vec![Some("it's".to_owned()), None, Some("host=h password=s3cret".to_owned())];
+        let values = vec![Some("it's".to_owned()), None, Some(r"host=h password='s3\'cr e\t' x=y".to_owned())];
         let query = Query::new("select f($1::name, $2, $3)", values, &["f"]);
-        assert_eq!(query.shown(), "select f('it''s'::name, NULL, 'host=h password=****')");
+        assert_eq!(query.shown(), "select f('it''s'::name, NULL, 'host=h password=**** x=y')");
     }
 }

@@ -72,6 +72,9 @@ fn address(dsn: &str) -> Result<Keywords, String> {
         .map_err(|_| "is no address postgresql://user@host:port/dbname that this program understands".to_owned())?;
     let mut found = Keywords::new();
     let mut put = |key: &str, value: String| found.push((key.to_owned(), value));
+    if config.get_hosts().len() > 1 {
+        return Err("names several hosts, which is not supported here".to_owned());
+    }
     if let Some(host) = config.get_hosts().first() {
         put(
             "host",
@@ -115,7 +118,16 @@ pub fn check(keywords: &Keywords) -> Result<(), (String, &'static str)> {
             let hint = "this program speaks no TLS: use a socket, a tunnel or a trusted network, and sslmode disable or prefer";
             return Err((format!("sslmode \"{value}\" is not supported here"), hint));
         }
-        let number = ["port", "connect_timeout", "keepalives", "keepalives_idle"].contains(&key.as_str());
+        if key == "host" && value.contains(',') {
+            return Err((format!("host \"{value}\": several hosts are not supported here"), "name one"));
+        }
+        if key == "port" && !value.parse::<u16>().is_ok_and(|port| port > 0) {
+            return Err((format!("port \"{value}\" is none"), "it must be a number from 1 to 65535"));
+        }
+        if key == "hostaddr" && value.parse::<std::net::IpAddr>().is_err() {
+            return Err((format!("hostaddr \"{value}\" is no address"), "put a name into host"));
+        }
+        let number = ["connect_timeout", "keepalives", "keepalives_idle"].contains(&key.as_str());
         if number && value.parse::<u32>().is_err() {
             return Err((format!("keyword \"{key}\" must be a number"), ""));
         }

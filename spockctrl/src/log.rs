@@ -4,8 +4,9 @@
 
 use std::fs::OpenOptions;
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::secret::mask;
@@ -92,10 +93,7 @@ pub fn say(level: Level, text: &str) {
     let text = mask(text);
     let kept = match &destination {
         Destination::Console => false,
-        Destination::File(path) => OpenOptions::new().create(true).append(true).open(path).is_ok_and(|mut file| {
-            let now = chrono::Local::now().format("%Y-%m-%d %H:%M:%S%z");
-            writeln!(file, "{now} {}: {text}", level.word()).is_ok()
-        }),
+        Destination::File(path) => append(path, &format!("{}: {text}", level.word())).is_ok(),
         Destination::Syslog => UnixDatagram::unbound().is_ok_and(|socket| {
             // Facility 1 is user-level messages.
             let line = format!("<{}>spockctrl: {}: {text}", 8 + level.severity(), level.word());
@@ -106,6 +104,12 @@ pub fn say(level: Level, text: &str) {
     if !kept || level == Level::Error {
         console(level, &text);
     }
+}
+
+/// Adds a line to a file that, if it is new, only its owner reads.
+fn append(path: &Path, line: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    writeln!(file, "{} {line}", chrono::Local::now().format("%Y-%m-%d %H:%M:%S%z"))
 }
 
 fn console(level: Level, text: &str) {
@@ -133,4 +137,21 @@ pub fn info(text: &str) {
 /// Says a detail.
 pub fn debug(text: &str) {
     say(Level::Debug, text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn only_its_owner_reads_a_log_file() {
+        let path = std::env::temp_dir().join(format!("spockctrl-log-{}", std::process::id()));
+        append(&path, "a line").unwrap();
+        let (mode, text) =
+            (std::fs::metadata(&path).unwrap().permissions().mode(), std::fs::read_to_string(&path).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(text.ends_with(" a line\n"), "{text}");
+    }
 }

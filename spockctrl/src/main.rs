@@ -9,6 +9,7 @@
 // A failure is made once and ends the run: its size does not matter, its words do.
 #![allow(clippy::result_large_err)]
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -34,18 +35,27 @@ use config::Config;
 use connect::Session;
 use exit::{Exit, Failure, Result};
 use log::Level;
-use operation::{Act, Operation, Outcome};
+use operation::{Operation, Outcome};
 use output::Format;
+use secret::mask;
 
 fn main() -> ExitCode {
-    let (words, warnings) = argv::normal(&cli::definition(), std::env::args().collect());
+    let words: std::result::Result<Vec<String>, _> = std::env::args_os().map(OsString::into_string).collect();
+    let Ok(words) = words else {
+        return report(Format::Table, &Failure::usage("an argument is not UTF-8", "")).into();
+    };
+    let (words, warnings) = argv::normal(&cli::definition(), words);
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(error) => {
             let help = error.exit_code() == 0;
-            // Nobody reads where it goes: the exit code says the rest.
-            let _closed = error.print();
-            return if help { Exit::Done.into() } else { Exit::Usage.into() };
+            if help {
+                // Nobody reads where it goes: the exit code says the rest.
+                let _closed = error.print();
+                return Exit::Done.into();
+            }
+            eprint!("{}", mask(&error.render().to_string()));
+            return Exit::Usage.into();
         }
     };
     let format = cli.main.format;
@@ -56,6 +66,8 @@ fn main() -> ExitCode {
 }
 
 fn report(format: Format, failure: &Failure) -> Exit {
+    // Again: secrets may have become known since its words were made.
+    let failure = &Failure { message: mask(&failure.message), hint: mask(&failure.hint), ..failure.clone() };
     if format == Format::Json
         && let Err(closed) = output::failure(failure)
     {
@@ -77,6 +89,7 @@ fn run(cli: Cli, warnings: &[String]) -> Result<()> {
         let config = configured(&main, warnings)?;
         return run_workflow(&config, &Which::file(&path), &run, main.format);
     }
+    refuse_stray_options(&run)?;
     let Some(command) = command else {
         return output::print(&cli::definition().render_help().to_string());
     };
@@ -111,7 +124,7 @@ fn run(cli: Cli, warnings: &[String]) -> Result<()> {
                 let done = operate(&config, operation, main.format);
                 let ignore = matches!(&command, Command::Sql(args) if args.ignore_errors);
                 match done {
-                    Err(failure) if ignore && failure.exit != Exit::Interrupted => {
+                    Err(failure) if ignore && matches!(failure.exit, Exit::Failed | Exit::TimedOut) => {
                         log::warn(&failure.message);
                         Ok(())
                     }
@@ -121,6 +134,15 @@ fn run(cli: Cli, warnings: &[String]) -> Result<()> {
             None => Err(Failure::usage("this command does nothing", "see --help")),
         },
     }
+}
+
+/// In front of a command the options of runs are for `--workflow`; elsewhere they would have no effect.
+fn refuse_stray_options(run: &RunOptions) -> Result<()> {
+    if *run == RunOptions::default() {
+        return Ok(());
+    }
+    let hint = "write them behind: spockctrl workflow run WORKFLOW --dry-run; other commands have no such options";
+    Err(Failure::usage("options of a workflow's run stand in front of the command", hint))
 }
 
 /// Reads the configuration and chooses how much is said.
@@ -169,24 +191,8 @@ fn operate(config: &Config, mut operation: Operation, format: Format) -> Result<
     output::outcome(format, &node.name, &outcome)
 }
 
-impl Operation {
-    /// Puts the connection strings of configured nodes in the place of `@NODE`.
-    fn name_dsns(&mut self, config: &Config) -> Result<()> {
-        let (Act::Change(query) | Act::ChangeIf(query) | Act::Show(query) | Act::Wait(query)) = &mut self.act else {
-            return Ok(());
-        };
-        let checked = self.check.iter_mut().flat_map(|check| check.query.values.iter_mut());
-        for value in query.values.iter_mut().chain(checked).flatten() {
-            if let Some(name) = value.strip_prefix('@') {
-                *value = config.node(name)?.peer_dsn();
-            }
-        }
-        Ok(())
-    }
-}
-
 fn check_config(config: &Config, connects: bool, format: Format) -> Result<()> {
-    let mut rows = connect::Rows { columns: vec!["node".into(), "dsn".into(), "state".into()], rows: Vec::new() };
+    let mut rows = connect::Rows { columns: vec!["node".into(), "dsn".into(), "state".into()], ..Default::default() };
     let mut worst = None;
     for node in &config.nodes {
         let mut state = "valid".to_owned();
@@ -240,6 +246,21 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         cli::definition().debug_assert();
+    }
+
+    #[test]
+    fn options_of_runs_are_refused_where_they_have_no_effect() {
+        for options in ["--dry-run", "--keep", "--allow-shell", "--only 1", "--from 2", "--resume r", "--state-dir d"] {
+            for command in ["version", "node drop n1", "workflow run check", ""] {
+                let line = format!("spockctrl {options} {command}");
+                let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+                let failure = run(cli, &[]).unwrap_err();
+                assert_eq!(failure.exit, Exit::Usage, "{line}");
+                assert!(failure.message.contains("in front of the command"), "{line}: {}", failure.message);
+            }
+        }
+        let cli = Cli::try_parse_from(["spockctrl", "version"]).unwrap();
+        assert!(refuse_stray_options(&cli.run).is_ok());
     }
 
     #[test]

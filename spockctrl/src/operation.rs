@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
+use crate::config::Config;
 use crate::connect::{Query, Rows, Session};
+use crate::conninfo;
 use crate::exit::{Exit, Failure, Result};
 
 /// One thing to do on one node.
@@ -20,6 +22,8 @@ pub struct Operation {
     pub limit_s: Option<u64>,
     /// Asked first: is there anything to do?
     pub check: Option<Check>,
+    /// The connection string among its values as it was typed: only there `@NODE` is one of the configuration.
+    pub dsn: Option<String>,
 }
 
 /// How an operation runs.
@@ -69,7 +73,7 @@ pub enum Outcome {
 impl Operation {
     /// Of a command that acts on `node`.
     pub fn new(node: Option<&String>, what: impl Into<String>, act: Act) -> Self {
-        Self { node: node.cloned(), named: None, what: what.into(), act, limit_s: None, check: None }
+        Self { node: node.cloned(), named: None, what: what.into(), act, limit_s: None, check: None, dsn: None }
     }
 
     /// Adds what is asked first.
@@ -88,6 +92,34 @@ impl Operation {
     pub fn named(mut self, name: &str) -> Self {
         self.named = Some(name.to_owned());
         self
+    }
+
+    /// Says which of its values is a connection string, whose password becomes known.
+    pub fn reaches(mut self, dsn: &str) -> Self {
+        let password = conninfo::parse(dsn).ok().and_then(|mut keywords| conninfo::take(&mut keywords, "password"));
+        password.iter().for_each(|password| crate::secret::register(password));
+        self.dsn = Some(dsn.to_owned());
+        self
+    }
+
+    /// The node of the configuration whose connection string is among its values.
+    pub fn dsn_node(&self) -> Option<&str> {
+        self.dsn.as_deref()?.strip_prefix('@')
+    }
+
+    /// Puts the connection string of a configured node in the place of `@NODE`.
+    pub fn name_dsns(&mut self, config: &Config) -> Result<()> {
+        let Some(name) = self.dsn_node() else { return Ok(()) };
+        let (typed, dsn) = (format!("@{name}"), config.node(name)?.peer_dsn());
+        let act = match &mut self.act {
+            Act::Change(query) | Act::ChangeIf(query) | Act::Show(query) | Act::Wait(query) => query,
+            Act::Text(_) => return Ok(()),
+        };
+        let checked = self.check.iter_mut().flat_map(|check| check.query.values.iter_mut());
+        for value in act.values.iter_mut().chain(checked).flatten().filter(|value| **value == typed) {
+            value.clone_from(&dsn);
+        }
+        Ok(())
     }
 
     /// What is run, as people read it.

@@ -123,6 +123,7 @@ mod tests {
                 vec![json!("n1"), json!("host=h password=s3cret"), json!(true)],
                 vec![json!("node2"), Value::Null, json!(["a", "b"])],
             ],
+            ..Rows::default()
         };
         assert_eq!(
             table(&rows),

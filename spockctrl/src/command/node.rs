@@ -223,7 +223,7 @@ impl Create {
             &["dsn", "location", "country", "info"],
         );
         let operation = Operation::new(self.node.as_ref(), format!("create node {name}"), Act::Change(call.query()));
-        Ok(operation.named(name).checked(Wants::Absent, check))
+        Ok(operation.named(name).checked(Wants::Absent, check).reaches(&self.dsn))
     }
 }
 
@@ -256,7 +256,7 @@ impl AddInterface {
         );
         let what = format!("add interface {interface} to node {name}");
         let operation = Operation::new(self.node.as_ref(), what, Act::Change(call.query()));
-        Ok(operation.named(&name).checked(Wants::Absent, check))
+        Ok(operation.named(&name).checked(Wants::Absent, check).reaches(&self.dsn))
     }
 }
 

@@ -237,7 +237,7 @@ impl SubCommand {
                 );
                 let what = format!("wait for the copy of {name}");
                 let limit = Some(args.timeout).filter(|limit| *limit > 0);
-                Ok(Operation::new(args.on.node.as_ref(), what, Act::Change(query)).within(limit))
+                Ok(Operation::new(args.on.node.as_ref(), what, Act::Wait(query)).within(limit))
             }
         }
     }
@@ -332,6 +332,7 @@ impl Create {
             &["provider_dsn", "replication_sets", "forward_origins", "apply_delay", "force_text_transfer", "enabled"],
         );
         let what = format!("create subscription {name}");
-        Ok(Operation::new(self.on.node.as_ref(), what, Act::Change(call.query())).checked(Wants::Absent, check))
+        let operation = Operation::new(self.on.node.as_ref(), what, Act::Change(call.query()));
+        Ok(operation.checked(Wants::Absent, check).reaches(dsn))
     }
 }

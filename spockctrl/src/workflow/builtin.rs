@@ -53,6 +53,15 @@ impl Builtin {
         let nodes = if which.nodes.is_empty() { all } else { which.nodes.clone() };
         for node in nodes.iter().chain(&which.new).chain(&which.source).chain(&which.node) {
             config.node(node)?;
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+            if !node.chars().all(plain) {
+                let what =
+                    format!("node \"{node}\": built-in workflows take names of letters, digits, _, . and - only");
+                return Err(Failure::config(what, "call it otherwise in the configuration, or write a workflow file"));
+            }
+        }
+        if let Some(twice) = nodes.iter().enumerate().find(|(at, node)| nodes[..*at].contains(node)) {
+            return Err(Failure::usage(format!("node \"{}\" is named twice", twice.1), "name each once in --nodes"));
         }
         self.refuse_strangers(which)?;
         let make = Make { which, config, steps: Vec::new() };
@@ -151,6 +160,25 @@ impl Make<'_> {
         );
         let undo = spock(node, "drop the node", "DROP NODE", &[format!("--node-name={node}"), "--ifexists".to_owned()]);
         self.push(and(step, "undo", json!([undo])));
+    }
+
+    /// The node that others are copied from: it can be one already. Tables of one that is not get into a set.
+    fn source(&mut self, source: &str) {
+        let begin = self.steps.len();
+        self.node(source);
+        let mut made: Vec<Value> = self.steps.drain(begin..).collect();
+        let fresh = format!("fresh_{}", word(source));
+        let ask =
+            sql(source, &format!("is {source} new?"), "select not exists (select from spock.local_node) as fresh");
+        made.insert(1, and(ask, "name", json!(fresh)));
+        let is_fresh = format!("select ${fresh}.fresh::boolean");
+        self.steps.extend(made.into_iter().enumerate().map(|(at, step)| match at {
+            2 => and(step, "when", json!(is_fresh)),
+            _ => step,
+        }));
+        let text = "select spock.repset_add_all_tables('default', '{public}') \
+            where pg_catalog.to_regnamespace('public') is not null";
+        self.push(and(sql(source, &format!("tables of {source} in a set"), text), "when", json!(is_fresh)));
     }
 
     fn subscribe(&mut self, provider: &str, subscriber: &str, options: &[&str]) {
@@ -297,7 +325,7 @@ impl Make<'_> {
         }
         match self.which.source.clone() {
             Some(source) => {
-                self.node(&source);
+                self.source(&source);
                 let mut joined: Vec<String> = Vec::new();
                 for node in nodes.iter().filter(|node| **node != source) {
                     self.add(node, &source, &joined);
@@ -383,8 +411,12 @@ mod tests {
     use clap::Parser;
 
     fn config() -> Config {
-        let node = |name: &str| format!(r#"{{"node_name":"{name}","dsn":"host=h password=s3cret dbname=app"}}"#);
-        let nodes: Vec<String> = ["n1", "n-2", "n3", "n4"].map(node).to_vec();
+        config_of(&["n1", "n-2", "n3", "n4"])
+    }
+
+    fn config_of(names: &[&str]) -> Config {
+        let node = |name: &&str| format!(r#"{{"node_name":"{name}","dsn":"host=h password=s3cret dbname=app"}}"#);
+        let nodes: Vec<String> = names.iter().map(node).collect();
         Config::parse(std::path::Path::new("c"), &format!(r#"{{"spock-nodes":[{}]}}"#, nodes.join(","))).unwrap()
     }
 
@@ -404,7 +436,7 @@ mod tests {
             ("remove-node --node n4", 12),
             ("remove-node --node n4 --force", 9),
             ("cross-wire --nodes n1,n-2", 10),
-            ("cross-wire --nodes n1,n-2,n3 --source n1", 38),
+            ("cross-wire --nodes n1,n-2,n3 --source n1", 40),
             ("uncross-wire", 8),
             ("check", 16),
         ];
@@ -428,10 +460,16 @@ mod tests {
             ("remove-node", "remove-node needs --node"),
             ("check --force", "check has no option --force"),
             ("cross-wire --nodes n1", "two nodes or more"),
+            ("check --nodes n1,n3,n1", "node \"n1\" is named twice"),
         ] {
             let which = which(line);
             let failure = which.builtin().unwrap().render(&which, &config()).unwrap_err();
             assert!(failure.message.contains(want), "{line}: {}", failure.message);
+        }
+        let which = which("check");
+        for name in ["n}5", "n 5", "n'5"] {
+            let failure = Builtin::Check.render(&which, &config_of(&["n1", name])).unwrap_err();
+            assert!(failure.message.contains("take names of letters"), "{name}: {}", failure.message);
         }
     }
 }

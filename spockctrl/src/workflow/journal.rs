@@ -33,6 +33,8 @@ pub struct Event<'a> {
     pub started: String,
     /// What it ran.
     pub sql: String,
+    /// Did that change nothing?
+    pub only_reads: bool,
     /// Its result, for later steps.
     pub rows: Option<&'a Rows>,
     /// Why it failed.
@@ -45,6 +47,8 @@ pub struct Earlier {
     pub done: BTreeSet<usize>,
     /// Results of its steps.
     pub results: Results,
+    /// Did a step change anything?
+    pub changed: bool,
     begin: Value,
 }
 
@@ -94,10 +98,11 @@ impl Journal {
         let step = event.step;
         let mut line = json!({"event": "step", "run": self.run, "step": step.number, "name": step.name, "node": step.node,
             "description": step.description, "outcome": event.outcome, "started": event.started, "ended": now(),
-            "sql": event.sql});
+            "sql": event.sql, "only_reads": event.only_reads, "sets_node": step.sets_node()});
         if let Some(rows) = event.rows {
             line["columns"] = json!(rows.columns);
             line["rows"] = json!(rows.rows);
+            line["hidden"] = json!(hidden(rows));
         }
         if let Some(failure) = event.failure {
             line["error"] = json!(failure.message);
@@ -118,6 +123,16 @@ impl Journal {
     }
 }
 
+fn index_of(value: &Value) -> Option<usize> {
+    usize::try_from(value.as_u64()?).ok()
+}
+
+/// Row and column of the cells that masking changes.
+fn hidden(rows: &Rows) -> Vec<(usize, usize)> {
+    let cells = rows.rows.iter().enumerate().flat_map(|(at, row)| row.iter().enumerate().map(move |cell| (at, cell)));
+    cells.filter(|(_, (_, value))| masked(value) != **value).map(|(row, (column, _))| (row, column)).collect()
+}
+
 impl Earlier {
     /// Reads the journal of a run.
     pub fn read(directory: &Path, run: &str) -> Result<Self> {
@@ -131,7 +146,7 @@ impl Earlier {
         // The last line can be half written by a run that was killed.
         let mut events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let begin = events.next().filter(|event| event["event"] == "begin").ok_or_else(|| bad("this is no journal"))?;
-        let mut earlier = Self { done: BTreeSet::new(), results: Results::new(), begin };
+        let mut earlier = Self { done: BTreeSet::new(), results: Results::new(), changed: false, begin };
         for event in events.filter(|event| event["event"] == "step") {
             earlier.take(&event);
         }
@@ -145,14 +160,21 @@ impl Earlier {
             "undone" => self.done.remove(&number),
             _ => false,
         };
+        let reads = event["only_reads"] == Value::Bool(true);
+        self.changed |= matches!(event["outcome"].as_str(), Some("changed" | "shown" | "undone")) && !reads;
         let columns = event["columns"].as_array();
         let Some((columns, rows)) = columns.zip(event["rows"].as_array()) else { return };
+        let pair = |pair: &Value| Some((index_of(&pair[0])?, index_of(&pair[1])?));
+        let hidden =
+            event["hidden"].as_array().map(|cells| cells.iter().filter_map(pair).collect()).unwrap_or_default();
         let rows = Rows {
+            hidden,
             columns: columns.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
             rows: rows.iter().filter_map(|row| row.as_array().cloned()).collect(),
         };
         for key in ["node", "name"] {
-            if let Some(name) = event[key].as_str() {
+            let sets = key == "name" || event["sets_node"] != Value::Bool(false);
+            if let Some(name) = event[key].as_str().filter(|_| sets) {
                 self.results.insert(name.to_owned(), rows.clone());
             }
         }
@@ -170,5 +192,32 @@ impl Earlier {
         }
         let hint = "put the file or the configuration back, or run the remaining steps with --from";
         Err(Failure::new(Exit::Precondition, "the workflow is no longer the one that was run", hint))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workflow::vars::{Into, substitute};
+
+    #[test]
+    fn what_a_journal_masks_is_no_value_for_a_resumed_run() {
+        let rows = Rows {
+            columns: vec!["dsn".into(), "name".into()],
+            rows: vec![vec![json!("host=h"), json!("a")], vec![json!("host=h password=s3cret"), json!("b")]],
+            ..Rows::default()
+        };
+        let mut event = json!({"event": "step", "step": 1, "node": "n1", "name": "ask", "outcome": "shown",
+            "columns": rows.columns, "rows": rows.rows, "hidden": hidden(&rows)});
+        event = masked(&event);
+        let mut earlier =
+            Earlier { done: BTreeSet::new(), results: Results::new(), changed: false, begin: Value::Null };
+        earlier.take(&event);
+        let config = include_str!("../../share/spockctrl.json");
+        let config = crate::config::Config::parse(Path::new("c"), config).unwrap();
+        let get = |text: &str| substitute(text, Into::Sql, &earlier.results, &config);
+        assert_eq!(get("$ask.dsn $ask[1].name").unwrap(), "'host=h' 'b'");
+        let failure = get("$ask[1].dsn").unwrap_err();
+        assert!(failure.message.contains("secret in it") && failure.hint.contains("--from"), "{failure:?}");
     }
 }

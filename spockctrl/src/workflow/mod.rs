@@ -9,6 +9,7 @@
 pub mod builtin;
 pub mod dry;
 pub mod journal;
+pub mod lex;
 pub mod parse;
 pub mod preflight;
 pub mod run;
@@ -77,6 +78,17 @@ pub struct Step {
     pub expect: Option<String>,
     /// What undoes it.
     pub undo: Vec<Self>,
+}
+
+impl Step {
+    /// Is its result that of its node too, as in the C edition's program? Other steps leave the last one there.
+    pub fn sets_node(&self) -> bool {
+        match &self.kind {
+            Kind::Sql(_) => true,
+            Kind::Command(words) => words.starts_with(&["sub".to_owned(), "create".to_owned()]),
+            Kind::Shell(_) => false,
+        }
+    }
 }
 
 /// What a step does.

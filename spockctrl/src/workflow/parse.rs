@@ -11,6 +11,7 @@ use crate::cli::{self, Cli, Command};
 use crate::config::Config;
 use crate::exit::{Failure, Result};
 use crate::json::{At, Document};
+use crate::operation::Operation;
 use crate::workflow::vars::{self, To};
 
 /// Commands of workflow files, and the words that they stand for.
@@ -155,16 +156,19 @@ fn body(at: &At<'_>, kind: &str, number: usize, known: &mut Known<'_>) -> Result
         _ => Kind::Command([words_of(&command_at, &command)?, args].concat()),
     };
     // Parsed now, so that what is wrong is found before anything runs.
-    operation(&kind, &node).map_err(|failure| at.error(&failure.message, &failure.hint))?;
+    let valid = operation(&kind, &node);
+    let valid = valid.and_then(|operation| match operation.as_ref().and_then(Operation::dsn_node) {
+        Some(peer) => known.config.node(peer).map(|_| ()),
+        None => Ok(()),
+    });
+    valid.map_err(|failure| at.error(&failure.message, &failure.hint))?;
     let name = at.text_of("name")?;
     let (on_failure, default_retries) = on_failure(at, known)?;
     let undo = match at.get("undo")? {
         Some(undo) => undo.elements()?.iter().map(|at| step(at, number, known)).collect::<Result<_>>()?,
         None => Vec::new(),
     };
-    known.nodes.insert(node.clone());
-    known.steps.extend(name.clone());
-    Ok(Step {
+    let step = Step {
         number,
         name,
         node,
@@ -180,7 +184,12 @@ fn body(at: &At<'_>, kind: &str, number: usize, known: &mut Known<'_>) -> Result
         unless: known.condition(at, "unless")?,
         expect: at.text_of("expect")?,
         undo,
-    })
+    };
+    if step.sets_node() {
+        known.nodes.insert(step.node.clone());
+    }
+    known.steps.extend(step.name.clone());
+    Ok(step)
 }
 
 /// A command of workflow files, or the words of a command of this program.
@@ -231,7 +240,9 @@ impl Known<'_> {
                 }
                 To::Cell(name, _, column) => {
                     if !self.nodes.contains(&name) && !self.steps.contains(&name) {
-                        let what = format!("${name}.{column}: no earlier step has this name or runs on this node");
+                        let what = format!(
+                            "${name}.{column}: no earlier step has this name, or is sql or sub create on this node"
+                        );
                         return Err(at.error(&what, ""));
                     }
                 }
@@ -250,7 +261,7 @@ impl Known<'_> {
 }
 
 /// The operation of a step, or none for a shell step. References in it are replaced already, or stand for texts.
-pub fn operation(kind: &Kind, node: &str) -> Result<Option<crate::operation::Operation>> {
+pub fn operation(kind: &Kind, node: &str) -> Result<Option<Operation>> {
     let (Kind::Command(words) | Kind::Sql(words)) = kind else { return Ok(None) };
     let depth = words.iter().take_while(|word| !word.starts_with('-')).count().min(2);
     let depth = if matches!(kind, Kind::Sql(_)) { 1 } else { depth };
@@ -333,7 +344,20 @@ mod tests {
             ),
             (sql("7"), "w.json:1:111: steps[0].sql.args[0]: must be a string"),
             (sql(r#""--sql=select $n2.lsn""#), "$n2.lsn: no earlier step"),
+            (
+                with_step(
+                    r#"{"spock":{"node":"n1","command":"node list","description":"d"}},
+                       {"sql":{"node":"n1","command":"SQL","description":"d","args":["--sql=select $n1.node_name"]}}"#,
+                ),
+                "$n1.node_name: no earlier step",
+            ),
             (sql(r#""--sql=select '${n9.dsn}'""#), "node \"n9\" is not in"),
+            (
+                with_step(
+                    r#"{"spock":{"node":"n1","command":"CREATE NODE","description":"d","args":["--node-name=@n1","--dsn=@n9"]}}"#,
+                ),
+                "node \"n9\" is not in",
+            ),
             (sql(r#""--nothing""#), "'--nothing'"),
             (r#"{"workflow_name":"w","steps":[]}"#.to_owned(), "member \"description\" is missing"),
         ];

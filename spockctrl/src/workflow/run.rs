@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::builtin::Builtin;
 use super::journal::{Earlier, Event, Journal, directory, now};
+use super::lex;
 use super::parse;
 use super::preflight;
 use super::vars::{Into, Results, substitute};
@@ -60,7 +62,7 @@ pub fn run(
         (given, _) => given,
     };
     log::info(&format!("run {}", journal.run));
-    let begun = earlier.as_ref().is_some_and(|earlier| !earlier.done.is_empty());
+    let begun = earlier.as_ref().is_some_and(|earlier| earlier.changed);
     let results = earlier.map(|earlier| earlier.results).unwrap_or_default();
     let mut run = Run { config, workflow, options, progress, sessions, results, journal, changed: Vec::new(), begun };
     let done = run.all(&chosen);
@@ -75,11 +77,21 @@ pub fn run(
 
 fn refuse_shell(workflow: &Workflow, options: &RunOptions) -> Result<()> {
     let ends = [&workflow.success, &workflow.failure].into_iter().flatten();
-    let shell = workflow.steps.iter().chain(ends).any(|step| matches!(step.kind, Kind::Shell(_)));
-    if shell && !options.allow_shell {
-        return Err(Failure::usage("the workflow has shell steps", "read them, then allow them with --allow-shell"));
-    }
-    Ok(())
+    let shell = workflow.steps.iter().chain(ends).any(has_shell);
+    if shell && !options.allow_shell { Err(no_shell()) } else { Ok(()) }
+}
+
+/// Is it a shell step, or has it one among those that undo it or follow its failure?
+fn has_shell(step: &Step) -> bool {
+    let follows = match &step.on_failure {
+        OnFailure::Steps(steps) => steps.as_slice(),
+        OnFailure::Stop | OnFailure::Continue => &[],
+    };
+    matches!(step.kind, Kind::Shell(_)) || step.undo.iter().chain(follows).any(has_shell)
+}
+
+fn no_shell() -> Failure {
+    Failure::usage("the workflow has shell steps", "read them, then allow them with --allow-shell")
 }
 
 /// Indices of the steps to run.
@@ -118,6 +130,9 @@ fn open_all(config: &Config, workflow: &Workflow, chosen: &[usize], fresh: bool)
         if fresh {
             preflight::check(&workflow.origin, session)?;
         }
+    }
+    if fresh {
+        preflight::is_whole(&workflow.origin, &mut sessions)?;
     }
     Ok(sessions)
 }
@@ -165,14 +180,15 @@ impl Run<'_> {
             Err(failure) => ("failed", String::new(), None, Some(failure)),
         };
         self.finish(step, outcome, begin, failure.as_ref())?;
-        let event = Event { step, outcome, started, sql, rows: rows.as_ref(), failure: failure.as_ref() };
+        let shown = outcome == "shown";
+        let only_reads = shown && (!matches!(step.kind, Kind::Sql(_)) || lex::only_reads(&sql));
+        let event = Event { step, outcome, started, sql, only_reads, rows: rows.as_ref(), failure: failure.as_ref() };
         self.journal.step(&event)?;
         if let Some(rows) = rows.filter(|rows| !rows.columns.is_empty()) {
             self.remember(step, rows)?;
         }
         // Statements may have changed something, and a failed step may have done part of what undoes it.
-        let text = matches!(step.kind, Kind::Sql(_)) && outcome == "shown";
-        if outcome == "changed" || text || (outcome == "failed" && !step.undo.is_empty()) {
+        if outcome == "changed" || (shown && !only_reads) || (outcome == "failed" && !step.undo.is_empty()) {
             self.changed.extend(index);
         }
         match failure {
@@ -198,6 +214,9 @@ impl Run<'_> {
             }
         }
         if let Kind::Shell(command) = &step.kind {
+            if !self.options.allow_shell {
+                return Err(no_shell());
+            }
             return shell(command).map(|()| (command.clone(), Some(Outcome::Changed(Rows::default()))));
         }
         let Some(mut operation) = resolved(step, &self.results, self.config)? else { return Ok((String::new(), None)) };
@@ -222,20 +241,23 @@ impl Run<'_> {
     }
 
     fn remember(&mut self, step: &Step, rows: Rows) -> Result<()> {
-        if let Some(directory) = &self.options.out_files {
+        if let Some(directory) = self.options.out_files.as_ref().filter(|_| step.sets_node()) {
             write_out_file(directory, &step.node, &rows)?;
         }
         if let Some(name) = &step.name {
             self.results.insert(name.clone(), rows.clone());
         }
-        self.results.insert(step.node.clone(), rows);
+        if step.sets_node() {
+            self.results.insert(step.node.clone(), rows);
+        }
         Ok(())
     }
 
     /// What follows a failed step; gives the failure that the run ends with.
     fn after_failure(&mut self, step: &Step, failure: Failure) -> Failure {
         if failure.exit == Exit::Interrupted {
-            return Failure { hint: self.resume_hint(), ..failure };
+            let hint = if self.begun || !self.changed.is_empty() { self.resume_hint() } else { String::new() };
+            return Failure { hint, ..failure };
         }
         if let OnFailure::Steps(steps) = &step.on_failure {
             self.afterwards(steps);
@@ -246,7 +268,12 @@ impl Run<'_> {
         if let Some(last) = &self.workflow.failure {
             self.afterwards(std::slice::from_ref(last));
         }
-        let failure = failure.within(&format!("step {}", step.number));
+        let mut failure = failure.within(&format!("step {}", step.number));
+        // What a check waits for in vain is what it has found.
+        let checks = matches!(&self.workflow.origin, Origin::Builtin(which) if which.builtin() == Some(Builtin::Check));
+        if checks && failure.exit == Exit::TimedOut {
+            failure.exit = Exit::Failed;
+        }
         if !left {
             return failure;
         }
@@ -271,8 +298,15 @@ impl Run<'_> {
                 }
             });
             left |= !undone;
-            let event =
-                Event { step, outcome: "undone", started: now(), sql: String::new(), rows: None, failure: None };
+            let event = Event {
+                step,
+                outcome: "undone",
+                started: now(),
+                sql: String::new(),
+                only_reads: false,
+                rows: None,
+                failure: None,
+            };
             if undone && let Err(failure) = self.journal.step(&event) {
                 log::warn(&failure.message);
             }
@@ -327,7 +361,9 @@ pub fn resolved(step: &Step, results: &Results, config: &Config) -> Result<Optio
         Kind::Sql(words) => Kind::Sql(words.iter().map(|word| replace(word, true)).collect::<Result<_>>()?),
         Kind::Shell(_) => return Ok(None),
     };
-    parse::operation(&kind, &step.node)
+    let mut operation = parse::operation(&kind, &step.node)?;
+    operation.as_mut().map(|operation| operation.name_dsns(config)).transpose()?;
+    Ok(operation)
 }
 
 fn is_true(rows: &Rows) -> bool {
@@ -359,7 +395,9 @@ fn shell(command: &str) -> Result<()> {
     let out =
         std::process::Command::new("sh").args(["-c", command]).output().map_err(|error| failed(error.to_string()))?;
     let mut stderr = std::io::stderr().lock();
-    let _closed = stderr.write_all(&out.stdout).and_then(|()| stderr.write_all(&out.stderr));
+    let said = |bytes: &[u8]| crate::secret::mask(&String::from_utf8_lossy(bytes));
+    let _closed = stderr.write_all(said(&out.stdout).as_bytes());
+    let _closed = stderr.write_all(said(&out.stderr).as_bytes());
     if out.status.success() { Ok(()) } else { Err(failed(out.status.to_string())) }
 }
 
@@ -407,4 +445,37 @@ pub fn load(config: &Config, which: &crate::cli::Which, options: &RunOptions) ->
         earlier.is_of(&workflow)?;
     }
     Ok((workflow, earlier))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workflow(step: &str) -> Workflow {
+        let text = format!(r#"{{"workflow_name":"w","description":"d","steps":[{step}]}}"#);
+        let config = include_str!("../../share/spockctrl.json");
+        let config = Config::parse(std::path::Path::new("c"), config).unwrap();
+        parse::parse("w", &text, Origin::File("w".into()), &config).unwrap()
+    }
+
+    #[test]
+    fn shell_steps_are_refused_wherever_they_are() {
+        let shell = r#"{"shell":{"command":"true","description":"d"}}"#;
+        let sql = |more: &str| {
+            format!(r#"{{"sql":{{"node":"n1","command":"SQL","description":"d","args":["--sql=select 1"]{more}}}}}"#)
+        };
+        let nested = sql(&format!(r#","undo":[{shell}]"#));
+        for (step, refused) in [
+            (shell.to_owned(), true),
+            (sql(&format!(r#","undo":[{shell}]"#)), true),
+            (sql(&format!(r#","on_failure":[{shell}]"#)), true),
+            (sql(&format!(r#","on_failure":[{nested}]"#)), true),
+            (sql(""), false),
+        ] {
+            let workflow = workflow(&step);
+            let done = refuse_shell(&workflow, &RunOptions::default());
+            assert_eq!(done.err().map(|failure| failure.exit), refused.then_some(Exit::Usage), "{step}");
+            assert!(refuse_shell(&workflow, &RunOptions { allow_shell: true, ..RunOptions::default() }).is_ok());
+        }
+    }
 }

@@ -1,9 +1,15 @@
 //! `spockctrl` as it is installed: a cluster from nothing, a node more, a node less, and what goes wrong on the way.
 
 use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::fs;
+use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use spock_mesh::mesh::{MeshOptions, Stage};
 use spock_mesh::{Mesh, Node, Stop};
@@ -59,6 +65,14 @@ impl Ctl {
             assert!(said.stderr.contains("error: "), "{words:?}: {}", said.stderr);
         }
         said
+    }
+
+    /// Writes a workflow file with these steps; gives its path.
+    fn file(&self, steps: &[String]) -> String {
+        let path = self.dir.join("steps.json");
+        let text = format!(r#"{{"workflow_name":"w","description":"d","steps":[{}]}}"#, steps.join(","));
+        fs::write(&path, text).expect("a workflow");
+        path.to_str().expect("a path").to_owned()
     }
 
     /// The run that a kept failure says can be resumed.
@@ -167,7 +181,8 @@ fn a_run_ends_with_the_code_that_says_how() {
     assert!(said.stdout.contains("[Step - 03] wait [OK]"), "{}", said.stdout);
     let never = text.replace("'$n1.sync_event'", "'FFFFFFFF/0'").replace(", 60)", ", 1)");
     fs::write(&file, never).expect("a workflow");
-    ctl.run(&["-w", &file], 7);
+    let late = ctl.run(&["-w", &file], 6);
+    assert!(!late.stderr.contains("--resume"), "{}", late.stderr);
     fs::write(&file, text.replace("CREATE REPSET", "CREATE SET")).expect("a workflow");
     let invalid = ctl.run(&["-w", &file], 3);
     assert!(invalid.stderr.contains("w.json:2:45: steps[0].spock.command"), "{}", invalid.stderr);
@@ -187,8 +202,22 @@ fn a_run_ends_with_the_code_that_says_how() {
     ] {
         ctl.run(words, code);
     }
+    // A check that finds something, and a part of a cluster that is not to be taken apart.
+    ctl.run(&["sub", "disable", "sub_n1_n2", "--node", "n2"], 0);
+    let found = ctl.run(&["workflow", "run", "check", "--timeout", "1"], 1);
+    assert!(!found.stderr.contains("--resume"), "{}", found.stderr);
+    let part = ctl.run(&["workflow", "run", "uncross-wire", "--nodes", "n1"], 5);
+    assert!(part.stderr.contains("subscribes to n2"), "{}", part.stderr);
+    ctl.run(&["sub", "drop", "sub_n2_n1", "--node", "n1"], 0);
+    let part = ctl.run(&["workflow", "run", "uncross-wire", "--nodes", "n1"], 5);
+    assert!(part.stderr.contains("slots of nodes that do not take part: spk_postgres_n1_sub_n1_n2"), "{}", part.stderr);
+    ctl.run(&["workflow", "run", "check", "--nodes", "n1,n1"], 2);
+    let words = [OsStr::new("sql"), OsStr::from_bytes(b"\xff")];
+    let out = Command::new(&ctl.program).args(words).output().expect("spockctrl runs");
+    assert_eq!(out.status.code(), Some(2), "{}", String::from_utf8_lossy(&out.stderr));
     mesh.node("n2").stop(Stop::Fast).expect("n2 stops");
     ctl.run(&["sql", "n2", "select 1"], 4);
+    ctl.run(&["sql", "n2", "select 1", "--ignore-errors"], 4);
     ctl.run(&["config", "check", "--connect"], 4);
     // The lost node is cleared away on the other one, once nobody streams to it.
     mesh.node("n1")
@@ -198,4 +227,113 @@ fn a_run_ends_with_the_code_that_says_how() {
     n1.reads("select string_agg(node_name, ',') from spock.node", "n1")
         .reads("select count(*) from pg_replication_slots where plugin = 'spock_output'", "0");
     assert!(!ctl.all().contains(PASSWORD), "a password was printed or kept");
+}
+
+/// A step on n1 with further members.
+fn sql(text: &str, more: &str) -> String {
+    format!(r#"{{"sql":{{"node":"n1","command":"SQL","description":"{}","args":["--sql={text}"]{more}}}}}"#, text.len())
+}
+
+#[test]
+fn a_workflow_does_no_more_than_it_was_allowed_and_says() {
+    let mesh = servers(&["n1"]);
+    let ctl = Ctl::of(&mesh);
+    let n1 = mesh.node("n1");
+    // Options that would have no effect, and a mistyped word with a password in it.
+    n1.sql("create extension spock");
+    ctl.run(&["node", "create", "n1", "--dsn", "@n1"], 0);
+    ctl.run(&["--dry-run", "node", "drop", "n1"], 2);
+    ctl.run(&["--dry-run", "workflow", "run", "uncross-wire"], 2);
+    n1.reads("select count(*) from spock.node", "1");
+    ctl.run(&["sub", "create", &format!("--colour=host=h password={PASSWORD}")], 2);
+
+    // A shell step inside another step.
+    let touched = ctl.dir.join("touched");
+    let shell = format!(r#"{{"shell":{{"command":"touch {}","description":"d"}}}}"#, touched.display());
+    for member in ["undo", "on_failure"] {
+        let file = ctl.file(&[sql("select 1/0", &format!(r#","{member}":[{shell}]"#))]);
+        ctl.run(&["workflow", "run", &file], 2);
+        assert!(!touched.exists());
+        ctl.run(&["workflow", "run", &file, "--allow-shell"], 1);
+        assert!(touched.exists());
+        fs::remove_file(&touched).expect("it is there");
+    }
+
+    // What a text leaves open is not done, and in nobody's way.
+    let open = ctl.run(&["sql", "n1", "begin; create table lost (id int)"], 1);
+    assert!(open.stderr.contains("leave a transaction open"), "{}", open.stderr);
+    let file = ctl.file(&[
+        sql("begin; create table lost (id int)", r#","ignore_errors":true"#),
+        sql("begin; select 1/0", r#","ignore_errors":true,"retries":1,"retry_delay":0"#),
+        sql("begin; create table kept (id int); commit", ""),
+    ]);
+    ctl.run(&["workflow", "run", &file], 0);
+    n1.reads("select to_regclass('lost') is null and to_regclass('kept') is not null", "t");
+
+    // A resumed run does not take a masked result for the result.
+    let file = ctl.file(&[
+        sql("select 'host=h password=unsaid' as dsn", r#","name":"ask""#),
+        sql("create table begun (id int)", ""),
+        sql("select 1/length(replace($ask.dsn, 'host=h password=unsaid', ''))", ""),
+    ]);
+    let run = ctl.kept_run(&["workflow", "run", &file, "--keep"]);
+    let masked = ctl.run(&["workflow", "run", "--resume", &run], 7);
+    assert!(masked.stderr.contains("secret in it") && masked.stderr.contains("--from"), "{}", masked.stderr);
+    let all = ctl.all();
+    assert!(!all.contains(PASSWORD) && !all.contains("unsaid"), "a password was printed or kept");
+}
+
+#[test]
+fn cross_wiring_copies_the_tables_of_its_source() {
+    let mesh = servers(&["n1", "n2"]);
+    let ctl = Ctl::of(&mesh);
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    n1.sql("create table item (id int primary key)").sql("insert into item select generate_series(1, 10)");
+    let cross = ["workflow", "run", "cross-wire", "--source", "n1"];
+    ctl.run(&cross, 0);
+    n2.reads("select count(*) from item", "10");
+    n2.sql("insert into item values (11)");
+    n1.comes_to_read("select count(*) from item", "11");
+    ctl.run(&["workflow", "run", "uncross-wire"], 0);
+
+    // The source is a node by itself, and a table is in no set: that is for the operator to say.
+    n2.sql("drop table item");
+    n1.sql(&format!("select spock.node_create('n1', '{}')", n1.dsn()));
+    n1.sql("create table other (id int primary key)");
+    ctl.run(&["repset", "add-table", "default", "item", "--node", "n1"], 0);
+    let said = ctl.run(&cross, 0);
+    assert!(said.stderr.contains("1 tables are in no replication set"), "{}", said.stderr);
+    n2.reads("select count(*) from item", "11");
+    n1.reads("select count(*) from spock.tables where set_name is null", "1");
+
+    // A server that would refuse to stream is refused before anything is changed, where servers can refuse it.
+    ctl.run(&["workflow", "run", "uncross-wire"], 0);
+    if n1.prefix().lists_output_plugins() {
+        n1.set("output_plugin_libraries", "pgoutput").expect("set");
+        n1.reload().expect("reloaded");
+        n1.comes_to_read("show output_plugin_libraries", "pgoutput");
+        let said = ctl.run(&cross, 5);
+        assert!(said.stderr.contains("output_plugin_libraries"), "{}", said.stderr);
+    }
+}
+
+#[test]
+fn a_signal_ends_the_wait_for_a_server_that_does_not_answer() {
+    let mesh = servers(&["n1"]);
+    let ctl = Ctl::of(&mesh);
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("its address").port();
+    let config = ctl.dir.join("silent.json");
+    let node = format!(r#"{{"node_name":"n1","dsn":"host=127.0.0.1 port={port} user=u","connect_timeout":600}}"#);
+    fs::write(&config, format!(r#"{{"spock-nodes":[{node}]}}"#)).expect("the configuration");
+    let (accepted, comes) = mpsc::channel();
+    thread::spawn(move || accepted.send(silent.accept()));
+    let mut command = Command::new(&ctl.program);
+    command.arg("--config").arg(&config).args(["sql", "n1", "select 1"]).stderr(Stdio::piped());
+    let child = command.spawn().expect("spockctrl runs");
+    let _open = comes.recv_timeout(Duration::from_secs(60)).expect("it connects").expect("a connection");
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
+    assert!(killed.success());
+    let out = child.wait_with_output().expect("it ends");
+    assert_eq!(out.status.code(), Some(130), "{}", String::from_utf8_lossy(&out.stderr));
 }
