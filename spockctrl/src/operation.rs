@@ -180,7 +180,7 @@ impl Operation {
             return Ok(false);
         }
         let what = format!("node \"{}\": {}: it exists with another definition", session.node, self.what);
-        Err(Failure::new(Exit::Failed, what, format!("these differ: {}", differs.join(", "))))
+        Err(Failure::new(Exit::Precondition, what, format!("these differ: {}", differs.join(", "))))
     }
 }
 

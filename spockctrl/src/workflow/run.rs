@@ -187,8 +187,11 @@ impl Run<'_> {
         if let Some(rows) = rows.filter(|rows| !rows.columns.is_empty()) {
             self.remember(step, rows)?;
         }
-        // Statements may have changed something, and a failed step may have done part of what undoes it.
-        if outcome == "changed" || (shown && !only_reads) || (outcome == "failed" && !step.undo.is_empty()) {
+        // Statements may have changed something, and a failed step may have done a part. One that was refused has done nothing: what
+        // is there is somebody else's.
+        let refused = failure.as_ref().is_some_and(|failure| failure.exit == Exit::Precondition);
+        let partly = outcome == "failed" && !step.undo.is_empty() && !refused;
+        if outcome == "changed" || (shown && !only_reads) || partly {
             self.changed.extend(index);
         }
         match failure {

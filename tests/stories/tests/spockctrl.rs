@@ -107,9 +107,16 @@ fn a_node_is_added_after_a_failed_step_and_removed_again() {
     n1.sql("insert into item select n, 'n1' from generate_series(1, 100) n");
     n1.sql("create extension spock");
     ctl.run(&["node", "create", "n1", "--dsn", "@n1"], 0);
+    // Another definition is refused, and what was there before the run is not undone.
+    let other = ctl.file(&[r#"{"spock":{"node":"n1","command":"CREATE NODE","description":"another",
+        "args":["--node_name=n1","--dsn=host=elsewhere"],"undo":[{"spock":{"node":"n1","command":"DROP NODE",
+        "description":"the node","args":["--node_name=n1"]}}]}}"#
+        .to_owned()]);
+    ctl.run(&["-w", &other], 5);
+    n1.reads("select count(*) from spock.node", "1");
     let again = ctl.run(&["node", "create", "n1", "--dsn", "@n1", "--format", "json"], 0);
     assert!(again.stdout.contains(r#""outcome":"unchanged""#), "{}", again.stdout);
-    ctl.run(&["node", "create", "--node=n1", "--node_name=n1", "--dsn=host=elsewhere"], 1);
+    ctl.run(&["node", "create", "--node=n1", "--node_name=n1", "--dsn=host=elsewhere"], 5);
     ctl.run(&["repset", "add-table", "default", "item", "--node", "n1"], 0);
 
     // Two nodes, then a third: first only a plan, then refused because it is not empty.
