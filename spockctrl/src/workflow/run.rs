@@ -267,6 +267,7 @@ impl Run<'_> {
         }
         let undoable = self.workflow.steps.iter().any(|step| !step.undo.is_empty());
         let rolls_back = undoable && !self.options.keep && !self.begun;
+        let began = !self.changed.is_empty();
         let left = if rolls_back { self.roll_back() } else { self.begun || !self.changed.is_empty() };
         if let Some(last) = &self.workflow.failure {
             self.afterwards(std::slice::from_ref(last));
@@ -274,7 +275,8 @@ impl Run<'_> {
         let mut failure = failure.within(&format!("step {}", step.number));
         // What a check waits for in vain is what it has found.
         let checks = matches!(&self.workflow.origin, Origin::Builtin(which) if which.builtin() == Some(Builtin::Check));
-        if checks && failure.exit == Exit::TimedOut {
+        let undone = began && failure.exit == Exit::Precondition;
+        if (checks && failure.exit == Exit::TimedOut) || undone {
             failure.exit = Exit::Failed;
         }
         if !left {
