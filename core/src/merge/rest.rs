@@ -1,19 +1,21 @@
-//! What is left of a counter whose row was removed, as long as a change can come that brings the row back.
+//! What is left of a counter whose row was removed, as long as a change can come that brings the row back; and what was added to one
+//! whose row has not come.
 //!
 //! ```text
 //! DELETE of the row ─► its sum is in the dead row ─► older INSERT or UPDATE comes: what it adds is kept beside the tombstone
 //!   newer UPDATE comes: the row is back, with all of it     newer INSERT comes: begins anew     the tombstone goes: forgotten
+//! UPDATE comes that is superseded, and there is no row ─► what it adds is kept, with what the removed row had ─► the row comes
 //! ```
 //! Additions around the limits of a type commute, and a DELETE takes nothing from the sum: so the row that comes back has the sum
 //! of all that was added, on every node, whether the DELETE came there before the additions or after them.
 //!
 //! # Invariants
-//! 1. Nothing is kept of a key that no change meets while it is removed.
-//! 2. What is kept is released together with the tombstones, and as bounded as they are.
+//! 1. Nothing is kept of a key that no change meets while it has no row.
+//! 2. What is kept is released together with the tombstones, and as bounded as they are: none goes with a removal that is older.
 
 use super::version::Version;
 
-/// What came of an addition older than the removal, after it.
+/// What came of an addition after the removal, or before the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Kept<A> {
     /// Of the change.
@@ -24,7 +26,7 @@ pub struct Kept<A> {
     pub amount: A,
 }
 
-/// A removed counter.
+/// A counter without a row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Rest<A> {
     /// The sum in the row that was removed here, and the version of its removal. `None`: there was no row, or it was let go.
