@@ -65,3 +65,12 @@ pub unsafe fn name_file(relation: pg_sys::Relation, (tablespace, number): (pg_sy
         (*relation).rd_node.relNode = number;
     }
 }
+
+/// The snapshot of the catalogs for a change outside transactions. From 16 on without the transaction id.
+///
+/// # Safety
+/// The builder is live and consistent.
+pub unsafe fn snapshot(builder: *mut pg_sys::SnapBuild, xid: pg_sys::TransactionId) -> pg_sys::Snapshot {
+    // SAFETY: by contract.
+    unsafe { pg_sys::SnapBuildGetOrBuildSnapshot(builder, xid) }
+}

@@ -65,3 +65,12 @@ pub unsafe fn name_file(relation: pg_sys::Relation, (tablespace, number): (pg_sy
         (*relation).rd_locator.relNumber = number;
     }
 }
+
+/// The snapshot of the catalogs for a change outside transactions. 15 wants the transaction id, too.
+///
+/// # Safety
+/// The builder is live and consistent.
+pub unsafe fn snapshot(builder: *mut pg_sys::SnapBuild, _xid: pg_sys::TransactionId) -> pg_sys::Snapshot {
+    // SAFETY: by contract.
+    unsafe { pg_sys::SnapBuildGetOrBuildSnapshot(builder) }
+}

@@ -39,7 +39,7 @@ pub extern "C-unwind" fn _PG_init() {
     }
     settings::define();
     pg::security_label::register();
-    pg::progress_wal::register();
+    pg::resource_manager::register();
     pg::statistics::register();
     if !pg::server::is_binary_upgrade() {
         pg::log_filter::install();

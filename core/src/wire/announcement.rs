@@ -5,17 +5,14 @@
 //! message    'A', end of its WAL record (8 bytes), body
 //! body       flags (1 byte; 1: wanted), sender (4), count (2), count times: origin (4), position (8)
 //! ```
-//! Numbers in network byte order; origins ascend. In the WAL of the sender the body stands alone, as a logical message outside
-//! transactions under a prefix of its own ([`PREFIX`]).
+//! Numbers in network byte order; origins ascend. In the WAL of the sender the body stands alone, outside transactions
+//! ([`super::own_message`]).
 
 use super::WireError;
 use super::io::In;
 use crate::merge::stability::Applied;
 use crate::types::{Lsn, NodeId};
 
-/// Prefix of the logical message in the WAL. Not that of our other messages: peers of the C edition never see it, whoever
-/// decodes the WAL.
-pub const PREFIX: &[u8] = b"spock_applied";
 /// With this option a subscriber asks for announcements, and under this key a provider promises them.
 pub const OPTION: &str = "spock.announcements";
 /// Most origins in one announcement.

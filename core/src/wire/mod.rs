@@ -2,7 +2,8 @@
 //! Between `output` (decoded WAL to messages) and `apply` (messages to rows), which meet only here.
 //!
 //! Order in this folder: [`io`] (cursors), [`frame`] (the replication sub-protocol around what is sent), [`batch`] (many
-//! messages in one frame), [`txn`], [`row`], [`control`], [`announcement`] (messages by family, reader beside writer).
+//! messages in one frame), [`txn`], [`row`], [`control`], [`announcement`] (messages by family, reader beside writer),
+//! [`own_message`] (what is in the WAL for our own plugin only).
 //!
 //! # Invariants
 //! 1. A reader never panics and never allocates for a row, whatever the bytes; values borrow from the frame.
@@ -15,6 +16,7 @@ pub mod batch;
 pub mod control;
 pub mod frame;
 pub mod io;
+pub mod own_message;
 pub mod row;
 pub mod txn;
 

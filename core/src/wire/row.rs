@@ -18,10 +18,6 @@ pub const COMPLETION_OPTION: &str = "spock.complete_updates";
 /// this key a provider promises them, and leaves out DELETEs that only displace a row. From protocol 6 on.
 pub const VERSIONS_OPTION: &str = "spock.row_versions";
 
-/// Prefix of a message in WAL whose payload is 1 before a DELETE that takes a row out of another one's way, and 0 behind it. Who
-/// displaces rows by itself gets neither.
-pub const DISPLACED_PREFIX: &[u8] = b"spock_displaced";
-
 /// Most columns of a relation or row: what the server allows in a table (`MaxHeapAttributeNumber`).
 pub const COLUMN_COUNT_MAX: u16 = 1600;
 

@@ -30,10 +30,11 @@ use crate::pg::{latch, raise};
 use crate::settings;
 use pgrx::PgSqlErrorCode;
 use spock_core::filter::{Action, Actions};
-use spock_core::types::OriginId;
-use spock_core::wire::announcement::{self, Announcement};
+use spock_core::types::{Lsn, OriginId};
+use spock_core::wire::announcement::Announcement;
 use spock_core::wire::control::{MESSAGE_PREFIX, Payload, PayloadError};
-use spock_core::wire::row::{DISPLACED_PREFIX, Part, RowFlags, RowKind};
+use spock_core::wire::own_message::OwnMessage;
+use spock_core::wire::row::{Part, RowFlags, RowKind};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
@@ -158,13 +159,6 @@ impl Publish for Publisher {
         message: LogicalMessage<'_>,
     ) -> Result<(), Report> {
         self.count(stream);
-        if message.prefix.to_bytes() == announcement::PREFIX {
-            return self.announcement(stream, txn, message);
-        }
-        if message.prefix.to_bytes() == DISPLACED_PREFIX {
-            self.versions.displacing(txn.is_some() && message.payload == [1]);
-            return Ok(());
-        }
         if message.prefix.to_bytes() != MESSAGE_PREFIX {
             return Ok(());
         }
@@ -179,6 +173,27 @@ impl Publish for Publisher {
                 Ok(())
             }
         }
+    }
+
+    fn own_message(
+        &mut self,
+        stream: &mut Stream<'_>,
+        txn: Option<Txn<'_>>,
+        message: OwnMessage<'_>,
+        end: Option<Lsn>,
+    ) -> Result<(), Report> {
+        self.count(stream);
+        match message {
+            OwnMessage::Announcement(body) => self.announcement(stream, body, end)?,
+            OwnMessage::Displacing(begins) => self.versions.displacing(begins),
+            OwnMessage::Repairing(begins) => {
+                if let Some(txn) = txn {
+                    self.announce(stream, txn)?;
+                }
+                self.repairing = begins;
+            }
+        }
+        Ok(())
     }
 
     fn drops_origin(&self, origin: OriginId) -> bool {
@@ -379,20 +394,14 @@ impl Publisher {
     }
 
     /// Only for clients that have asked: no other knows the message.
-    fn announcement(
-        &mut self,
-        stream: &mut Stream<'_>,
-        txn: Option<Txn<'_>>,
-        message: LogicalMessage<'_>,
-    ) -> Result<(), Report> {
-        let Some(at) = message.lsn.filter(|_| self.terms.announcements && txn.is_none()) else { return Ok(()) };
-        match Announcement::read_body(at, message.payload) {
+    fn announcement(&mut self, stream: &mut Stream<'_>, body: &[u8], end: Option<Lsn>) -> Result<(), Report> {
+        let Some(at) = end.filter(|_| self.terms.announcements) else { return Ok(()) };
+        match Announcement::read_body(at, body) {
             Ok(announcement) => {
                 self.standbys.wait(stream)?;
                 self.start_stream(stream)?;
                 self.frame.announcement(stream, &announcement)
             }
-            // Whoever may write to the WAL may write anything.
             Err(problem) => {
                 raise::warn(format!("announcement in WAL ignored: {problem}"));
                 Ok(())
@@ -400,6 +409,7 @@ impl Publisher {
         }
     }
 
+    /// A logical message of ours, or of somebody who writes under our name.
     fn control(
         &mut self,
         stream: &mut Stream<'_>,
@@ -407,6 +417,11 @@ impl Publisher {
         message: LogicalMessage<'_>,
         payload: Payload,
     ) -> Result<(), Report> {
+        if !matches!(payload, Payload::SyncEvent { .. }) {
+            // That of this edition is `OwnMessage::Repairing`. This one could hide any user's changes.
+            raise::warn("repair mode in a logical message ignored: spock.repair_mode() has not written it");
+            return Ok(());
+        }
         match txn {
             Some(txn) => self.announce(stream, txn)?,
             None => {
@@ -414,11 +429,6 @@ impl Publisher {
                 self.start_stream(stream)?;
             }
         }
-        match payload {
-            Payload::RepairModeOn => self.repairing = txn.is_some(),
-            Payload::RepairModeOff => self.repairing = false,
-            Payload::SyncEvent { .. } => return self.frame.message(stream, txn, message),
-        }
-        Ok(())
+        self.frame.message(stream, txn, message)
     }
 }

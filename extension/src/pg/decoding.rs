@@ -9,6 +9,7 @@
 
 use super::compat::decoding as compat;
 use super::memory::OwnedContext;
+use super::own_message;
 use crate::error::{OrRaise, Report};
 use crate::output::plugin::Publisher;
 use core::ffi::{CStr, c_char, c_int};
@@ -16,9 +17,10 @@ use core::marker::PhantomData;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use spock_core::types::{Lsn, OriginId, PgTime, RelId, TypeOid, Xid};
+use spock_core::wire::own_message::OwnMessage;
 use spock_core::wire::row::RowKind;
 
-/// What decoding tells a publisher. All but `start`, `drops_origin` and a non-transactional `message` run inside a
+/// What decoding tells a publisher. All but `start`, `drops_origin` and a non-transactional message run inside a
 /// transaction under the historic snapshot of the change.
 pub trait Publish: Sized + 'static {
     /// A client starts to read the slot. `options` in the order given, a value is missing when the client gave none.
@@ -31,12 +33,20 @@ pub trait Publish: Sized + 'static {
     fn truncate(&mut self, stream: &mut Stream<'_>, txn: Txn<'_>, change: Truncation<'_>) -> Result<(), Report>;
     /// The transaction is complete.
     fn commit(&mut self, stream: &mut Stream<'_>, txn: Txn<'_>) -> Result<(), Report>;
-    /// A logical message; `txn` when it is part of a transaction.
+    /// A logical message, which any user may have written; `txn` when it is part of a transaction.
     fn message(
         &mut self,
         stream: &mut Stream<'_>,
         txn: Option<Txn<'_>>,
         message: LogicalMessage<'_>,
+    ) -> Result<(), Report>;
+    /// A message that only this extension can have written; `txn` when it is part of a transaction. `end` of its record.
+    fn own_message(
+        &mut self,
+        stream: &mut Stream<'_>,
+        txn: Option<Txn<'_>>,
+        message: OwnMessage<'_>,
+        end: Option<Lsn>,
     ) -> Result<(), Report>;
     /// Whether everything of this replication origin is left out.
     fn drops_origin(&self, origin: OriginId) -> bool;
@@ -535,9 +545,13 @@ unsafe extern "C-unwind" fn message(
         let message = LogicalMessage { lsn: Lsn::new(lsn), prefix: CStr::from_ptr(prefix), payload };
         (publisher(ctx), txn.as_ref().filter(|_| transactional).map(Txn), message)
     };
-    if let Some(publisher) = publisher {
-        publisher.message(&mut stream(ctx), txn, message).or_raise();
+    let Some(publisher) = publisher else { return };
+    let mut stream = stream(ctx);
+    match own_message::open(message.prefix, message.payload) {
+        Some(own) => publisher.own_message(&mut stream, txn, own, message.lsn),
+        None => publisher.message(&mut stream, txn, message),
     }
+    .or_raise();
 }
 
 #[pg_guard]

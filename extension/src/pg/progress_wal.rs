@@ -1,8 +1,8 @@
 //! The WAL record that makes progress survive a crash together with the rows.
 //!
 //! Commit records carry the node id as origin, so recovery advances the wrong replication origin and the one that is
-//! named like the slot falls back to its last checkpoint. Therefore a small record goes in front of each commit:
-//! resource manager 144, info 0x20. Recovery remembers the last one of each origin and advances the origin once it is
+//! named like the slot falls back to its last checkpoint. Therefore a small record goes in front of each commit
+//! ([`super::resource_manager`]). Recovery remembers the last one of each origin and advances the origin once it is
 //! known that the transaction has committed: at the next record of that origin, which repeats the position, or when
 //! recovery ends.
 //!
@@ -13,17 +13,12 @@
 
 use super::compat::executor as compat;
 use super::origin::OriginNumber;
-use core::ffi::{c_char, c_void};
+use super::resource_manager;
+use core::ffi::c_void;
 use pgrx::{pg_guard, pg_sys};
+use spock_core::types::Lsn;
 use std::cell::{Cell, RefCell};
 use std::sync::OnceLock;
-
-/// Fixed number that existing clusters know as ours.
-const RMGR_ID: pg_sys::RmgrId = 144;
-/// Progress of one origin.
-const INFO_PROGRESS: u8 = 0x20;
-/// A dump of group progress by the C edition. Read by nobody, as there.
-const INFO_RESOURCE_DUMP: u8 = 0x10;
 
 /// What a record means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +87,7 @@ impl Record {
         unsafe {
             pg_sys::XLogBeginInsert();
             compat::register_wal_data(&bytes);
-            pg_sys::XLogInsert(RMGR_ID, INFO_PROGRESS);
+            pg_sys::XLogInsert(resource_manager::ID, resource_manager::INFO_PROGRESS);
         }
     }
 }
@@ -166,52 +161,8 @@ fn ask_asserts() -> bool {
     !value.is_null() && unsafe { core::ffi::CStr::from_ptr(value) } == c"on"
 }
 
-struct Manager(pg_sys::RmgrData);
-// SAFETY: read-only after the constant was built; the server reads it in every process.
-unsafe impl Sync for Manager {}
-
-static MANAGER: Manager = Manager(pg_sys::RmgrData {
-    rm_name: c"spock_custom_rmgr".as_ptr(),
-    rm_redo: Some(on_redo),
-    rm_desc: Some(on_describe),
-    rm_identify: Some(on_identify),
-    rm_startup: None,
-    rm_cleanup: Some(on_cleanup),
-    rm_mask: None,
-    rm_decode: None,
-});
-
-/// Registers the resource manager. Only while `shared_preload_libraries` are loaded.
-pub fn register() {
-    // SAFETY: the struct is static.
-    unsafe { compat::register_rmgr(RMGR_ID, &MANAGER.0) }
-}
-
-/// # Safety
-/// `record` is the record that the server is handling.
-unsafe fn parts<'a>(record: *mut pg_sys::XLogReaderState) -> (u8, &'a [u8]) {
-    // SAFETY: passed on to the caller; the body is valid while the record is.
-    unsafe {
-        let decoded = (*record).record;
-        let info = (*decoded).header.xl_info & !(pg_sys::XLR_INFO_MASK as u8);
-        let length = (*decoded).main_data_len as usize;
-        let body = if length == 0 {
-            &[][..]
-        } else {
-            core::slice::from_raw_parts((*decoded).main_data.cast::<u8>().cast_const(), length)
-        };
-        (info, body)
-    }
-}
-
-/// The server calls it for each record of ours during recovery.
-#[pg_guard]
-unsafe extern "C-unwind" fn on_redo(record: *mut pg_sys::XLogReaderState) {
-    // SAFETY: the server passes a decoded record.
-    let (info, body) = unsafe { parts(record) };
-    if info != INFO_PROGRESS {
-        return;
-    }
+/// Recovery meets a record.
+pub fn redo(body: &[u8]) {
     let Some(record) = Record::read(body) else { return };
     let earlier = PENDING.with_borrow_mut(|list| {
         let at = list.iter().position(|p| p.origin == record.origin);
@@ -230,9 +181,8 @@ unsafe extern "C-unwind" fn on_redo(record: *mut pg_sys::XLogReaderState) {
     }
 }
 
-/// The server calls it when recovery has read all WAL.
-#[pg_guard]
-unsafe extern "C-unwind" fn on_cleanup() {
+/// Recovery has read all WAL.
+pub fn recovered() {
     for record in PENDING.take() {
         decide(record);
     }
@@ -253,33 +203,10 @@ fn advance(origin: u16, to: u64) {
     unsafe { pg_sys::replorigin_advance(origin, to, 0, false, false) }
 }
 
-/// `pg_waldump` and the server's debug output call it.
-#[pg_guard]
-unsafe extern "C-unwind" fn on_describe(out: pg_sys::StringInfo, record: *mut pg_sys::XLogReaderState) {
-    // SAFETY: the server passes a decoded record.
-    let (info, body) = unsafe { parts(record) };
-    let text = match Record::read(body) {
-        Some(r) if info == INFO_PROGRESS => format!(
-            "{:?} xid {} origin {} base {:X}/{:X} end {:X}/{:X}",
-            r.kind,
-            r.xid,
-            r.origin,
-            r.base >> 32,
-            r.base & 0xffff_ffff,
-            r.end >> 32,
-            r.end & 0xffff_ffff
-        ),
-        _ => return,
-    };
-    // SAFETY: the buffer is the server's and grows as needed.
-    unsafe { pg_sys::appendBinaryStringInfo(out, text.as_ptr().cast(), text.len() as i32) }
-}
-
-/// Name of a record.
-unsafe extern "C-unwind" fn on_identify(info: u8) -> *const c_char {
-    match info & !(pg_sys::XLR_INFO_MASK as u8) {
-        INFO_PROGRESS => c"PROGRESS".as_ptr(),
-        INFO_RESOURCE_DUMP => c"RESOURCE_DUMP".as_ptr(),
-        _ => core::ptr::null(),
-    }
+/// A record for people.
+pub fn describe(body: &[u8]) -> Option<String> {
+    let record = Record::read(body)?;
+    let (base, end) = (Lsn::new(record.base), Lsn::new(record.end));
+    let text = |lsn: Option<Lsn>| lsn.map_or_else(|| "0/0".into(), |lsn| lsn.to_string());
+    Some(format!("{:?} xid {} origin {} base {} end {}", record.kind, record.xid, record.origin, text(base), text(end)))
 }

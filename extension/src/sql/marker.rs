@@ -24,8 +24,7 @@ pub fn sync_event(call: &Call) -> Result<Answer, Report> {
 ///
 /// Rights are the caller's business.
 pub fn repair_mode(on: bool) -> Option<Lsn> {
-    let payload = if on { Payload::RepairModeOn } else { Payload::RepairModeOff };
-    let end = message::write_in_transaction(&payload.to_bytes());
+    let end = message::write_repairing(on);
     settings::set_repair_mode(on);
     end
 }

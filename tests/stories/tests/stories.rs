@@ -22,6 +22,7 @@ mod errors;
 mod exceptions;
 mod failover;
 mod filters;
+mod forged;
 mod former;
 mod golden;
 mod hold;
