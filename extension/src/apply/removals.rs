@@ -3,16 +3,21 @@
 //!
 //! # Invariants
 //! 1. A table from which nothing was removed costs a look at one number for each row.
-//! 2. What was removed while a row was being inserted is noticed: [`Removals::epoch`] is read before and after.
+//! 2. What was removed while a row was being inserted is noticed: [`Removals::state`] is read before and after.
+//! 3. Of two transactions of which one writes something down about a key without a row, and the other a row of it, one meets the
+//!    other: the first looks for the row when it has written, the second at what is written down, committed or not, when it has
+//!    inserted. So what one of them missed is tried again.
 
 use super::displace::Known;
 use super::version::Versions;
+use crate::catalog::rests;
 use crate::catalog::tombstones as catalog;
 use crate::error::Report;
 use crate::pg::dead_rows::Ends;
 use crate::pg::deletes::{self, Removed};
 use crate::pg::heap::Target;
 use crate::pg::horizon::full_id;
+use crate::pg::in_flight::{Noted, noted, wait_for_end};
 use crate::pg::relation::ColumnNumber;
 use crate::pg::row_image::RowImage;
 use crate::worker::tombstones::{self, Marked};
@@ -27,15 +32,30 @@ pub struct Newest {
     pub truncated: Option<Version>,
 }
 
+/// Whether a removal, or an addition, and a row of one key have missed each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crossed {
+    /// Nothing has happened.
+    No,
+    /// Something has been removed: the key is to be asked for again.
+    Perhaps,
+    /// Yes.
+    Yes,
+}
+
 /// One worker's view.
 #[derive(Default)]
 pub struct Removals {
     /// The table that was asked about last, when, and the answer.
     last: Option<(u32, u32, Marked)>,
+    /// The same of [`Removals::state`].
+    state: Option<(u32, u32, u64)>,
     /// Whether nodes beside the provider and this one may send changes. Asked once in each transaction.
     others: Option<bool>,
-    /// Tables of which the running transaction has kept something.
+    /// Tables of which the running transaction has written something down.
     kept_in: Vec<u32>,
+    /// Additions that were kept of the key of the current change, when it was looked for.
+    pub additions: usize,
     /// Tables with rows that were not removed, but displaced.
     pub displaced: Known,
 }
@@ -47,9 +67,17 @@ impl Removals {
         self.kept_in.clear();
     }
 
-    /// Changes when a table is marked that was not.
-    pub fn epoch(&self) -> u32 {
-        tombstones::epoch()
+    /// Changes when a key of `table` is removed, before that is committed.
+    pub fn state(&mut self, table: u32) -> u64 {
+        let removals = tombstones::removals();
+        match self.state {
+            Some((of, at, state)) if (of, at) == (table, removals) => state,
+            _ => {
+                let state = tombstones::last_removal(table);
+                self.state = Some((table, removals, state));
+                state
+            }
+        }
     }
 
     /// The newest removal of the key of `target.remote` that is remembered. Clears `target.local` when it looks.
@@ -113,9 +141,7 @@ impl Removals {
 
     /// Something is kept of a key of `table`: it goes when the tombstones do.
     pub fn kept(&mut self, table: u32) {
-        if !self.kept_in.contains(&table) {
-            self.kept_in.push(table);
-        }
+        self.tell(table);
         deletes::note(Removed { table, truncated: false, remembered: true });
     }
 
@@ -123,6 +149,34 @@ impl Removals {
     pub fn is_written(&mut self, table: u32) -> bool {
         // Tables are marked when the transaction commits.
         self.kept_in.contains(&table) || self.marked(table).written
+    }
+
+    /// Before the first thing is written down of keys of `table`.
+    fn tell(&mut self, table: u32) {
+        if !self.kept_in.contains(&table) {
+            self.kept_in.push(table);
+            tombstones::announce(table);
+        }
+    }
+
+    /// Of the key of `target.remote`, of which a row has just been written: whether something was written down that was not there
+    /// when it was looked for. `news`: [`Removals::state`] has changed. Waits for the transaction that has written it.
+    pub fn crossed(&mut self, target: &Target, news: bool, counts: bool) -> Crossed {
+        let table = target.table().id().get();
+        let Some(hash) = target.key_hash().filter(|_| self.is_written(table) && self.others()) else {
+            return if news { Crossed::Perhaps } else { Crossed::No };
+        };
+        let removed = noted(catalog::KEYS, table, hash);
+        let added = if counts { noted(rests::KEYS, table, hash) } else { Noted::default() };
+        if let Some(xid) = removed.running.or(added.running) {
+            wait_for_end(xid);
+            return Crossed::Yes;
+        }
+        match added.rows > self.additions {
+            true => Crossed::Yes,
+            false if news || removed.rows > 0 => Crossed::Perhaps,
+            false => Crossed::No,
+        }
     }
 
     fn marked(&mut self, table: u32) -> Marked {
@@ -151,20 +205,22 @@ impl Removals {
 
     /// It deleted a key of which there is no row. Nobody but its provider sends changes in a cluster of two, and those come
     /// in their order.
-    pub fn missed(&mut self, target: &Target) -> Result<(), Report> {
+    /// False: it is not remembered.
+    pub fn missed(&mut self, target: &Target) -> Result<bool, Report> {
         if !self.others() {
-            return Ok(());
+            return Ok(false);
         }
         self.missed_hash(target, target.key_hash())
     }
 
     /// The same of a key with that hash.
-    pub fn missed_hash(&mut self, target: &Target, hash: Option<i64>) -> Result<(), Report> {
-        let (Some(hash), true) = (hash, self.others()) else { return Ok(()) };
+    pub fn missed_hash(&mut self, target: &Target, hash: Option<i64>) -> Result<bool, Report> {
+        let (Some(hash), true) = (hash, self.others()) else { return Ok(false) };
         let table = target.table().id().get();
         catalog::write_key(table, hash)?;
+        self.tell(table);
         deletes::note(Removed { table, truncated: false, remembered: true });
-        Ok(())
+        Ok(true)
     }
 
     /// Whether nodes beside the provider and this one may send changes.

@@ -10,7 +10,7 @@
 
 use super::displace::{self, Met, Way};
 use super::relmap::{MappedColumn, Mapping, RemoteRelation};
-use super::removals::{Newest, Removals};
+use super::removals::{Crossed, Newest, Removals};
 use super::version::{LocalVersion, Versions};
 use crate::conflict::Conflict;
 use crate::counters::Counts;
@@ -54,6 +54,7 @@ impl Row<'_> {
     /// Applies an INSERT.
     pub fn insert(&mut self, versions: &mut Versions, new: &Tuple<'_>) -> Result<Option<Conflict>, Report> {
         self.target.next_row();
+        self.removals.additions = 0;
         self.read(new, true)?;
         self.mapping.deltas.read_first(&self.target.remote);
         self.first_value(versions)?;
@@ -84,11 +85,13 @@ impl Row<'_> {
         superseded: bool,
     ) -> Result<Option<Conflict>, Report> {
         self.target.next_row();
+        self.removals.additions = 0;
         self.mapping.deltas.forget();
         if old.is_none() && self.mapping.key.is_none() {
             return Err(self.no_identity("UPDATE"));
         }
         let moved = old.filter(|old| self.changes_key(old, new));
+        let before = self.removals.state(self.target.table().id().get());
         if let Some(old) = moved
             && let Some(done) = self.rekey(versions, (old, new), superseded)?
         {
@@ -115,6 +118,7 @@ impl Row<'_> {
             if let Some(done) = self.resolve_update(versions, ConflictType::UpdateOriginDiffers)? {
                 if moved.is_some() {
                     self.removals.deleted(self.target);
+                    self.check_crossed(versions, Change::Update(Values::Whole), before, true)?;
                 }
                 return Ok(done);
             }
@@ -159,8 +163,8 @@ impl Row<'_> {
     fn delete_missing(&mut self, versions: &mut Versions) -> Result<Option<Conflict>, Report> {
         let known = self.known(versions)?;
         let decision = decide(&known, Change::Delete, &versions.remote());
-        if decision.remember {
-            self.removals.missed(self.target)?;
+        if decision.remember && self.removals.missed(self.target)? {
+            self.check_absent()?;
         }
         Ok(decision.report.map(|(kind, outcome)| Conflict::without_local(kind, outcome)))
     }
@@ -235,7 +239,7 @@ impl Row<'_> {
         let mut look = probe_first;
         let mut tries = 0;
         loop {
-            let epoch = self.removals.epoch();
+            let before = self.removals.state(self.target.table().id().get());
             if look && (self.find() == Found::Row || self.met_elsewhere(kind)) {
                 match self.resolve_update(versions, kind)? {
                     Some(done) => return Ok(done),
@@ -269,14 +273,37 @@ impl Row<'_> {
             }
             let last = tries >= INSERT_RETRIES_MAX;
             if self.target.insert(last) == Inserted::Done {
-                if over.is_none() && self.removals.epoch() != epoch && self.lost(versions, change)?.is_some() {
-                    return Err(removed_meanwhile());
-                }
+                self.check_crossed(versions, change, before, over.is_none())?;
                 return Ok(over.flatten());
             }
             tries += 1;
             look = true;
         }
+    }
+
+    /// The row in `remote` has been written. Fails if what was written down of its key since `before` ([`Removals::state`]) asks for
+    /// another outcome. `alone`: it did not take the place of a displaced row.
+    fn check_crossed(
+        &mut self,
+        versions: &mut Versions,
+        change: Change,
+        before: u64,
+        alone: bool,
+    ) -> Result<(), Report> {
+        let news = self.removals.state(self.target.table().id().get()) != before;
+        let counts = !self.mapping.deltas.is_empty();
+        let crossed = match self.removals.crossed(self.target, news, counts) {
+            Crossed::No => false,
+            Crossed::Perhaps => alone && self.lost(versions, change)?.is_some(),
+            Crossed::Yes => true,
+        };
+        if crossed { Err(removed_meanwhile()) } else { Ok(()) }
+    }
+
+    /// What is known of the key in `remote`, which has no row, has been written down. Fails if there is a row by now: its writer did
+    /// not see it.
+    fn check_absent(&mut self) -> Result<(), Report> {
+        if self.find() == Found::Row { Err(removed_meanwhile()) } else { Ok(()) }
     }
 
     /// The conflict, if the key in `remote` was removed later than `change` was made.
@@ -418,7 +445,7 @@ impl Row<'_> {
 fn removed_meanwhile() -> Report {
     Report::new(
         PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
-        "a key was removed here while a row of it was being inserted",
+        "a key was removed here, or added to, while a row of it was being inserted",
     )
 }
 

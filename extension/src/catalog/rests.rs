@@ -4,7 +4,11 @@
 use super::query::{execute, select};
 use crate::error::Report;
 use crate::pg::horizon::FullXid;
+use crate::pg::in_flight::KeyTable;
 use crate::pg::row_image::{RowImage, Texts};
+
+/// The table, for who looks at what running transactions write. Counted are additions.
+pub const KEYS: KeyTable = KeyTable { name: "counter_rest", index: "counter_rest_relation_idx", counted: 6 };
 
 /// What the running transaction keeps, of a key with that hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,12 +4,16 @@
 use super::query::{execute, select, select_one};
 use crate::error::Report;
 use crate::pg::horizon::FullXid;
+use crate::pg::in_flight::KeyTable;
 
 /// The running transaction deleted the key with that hash, of which there was no row.
 pub fn write_key(table: u32, hash: i64) -> Result<(), Report> {
     let sql = "INSERT INTO spock.tombstone (relation, key_hash) VALUES ($1::int8::oid, $2)";
     execute(sql, &[i64::from(table).into(), hash.into()]).map(drop)
 }
+
+/// The table, for who looks at what running transactions write.
+pub const KEYS: KeyTable = KeyTable { name: "tombstone", index: "tombstone_relation_idx", counted: 1 };
 
 /// The running transaction emptied the table.
 pub fn write_truncate(table: u32) -> Result<(), Report> {

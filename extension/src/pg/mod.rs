@@ -31,6 +31,7 @@ pub mod function;
 pub mod guc;
 pub mod heap;
 pub mod horizon;
+pub mod in_flight;
 pub mod invalidation;
 pub mod latch;
 pub mod libpq;

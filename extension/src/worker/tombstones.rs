@@ -85,8 +85,8 @@ shareable! {
 
 static HOLDS: SharedTable<Hold> = SharedTable::new(c"spock_tombstone_holds", shmem::max_worker_processes, |_| {});
 static MARKS: SharedTable<Mark> = SharedTable::new(c"spock_tombstone_marks", || MARKS_MAX, |_| {});
-/// Grows whenever a table is newly marked, in whatever database.
-static EPOCH: SharedTable<AtomicU32> = SharedTable::new(c"spock_tombstone_epoch", || 1, |_| {});
+/// The first grows whenever a table is newly marked, in whatever database, the second whenever keys are removed.
+static EPOCH: SharedTable<AtomicU32> = SharedTable::new(c"spock_tombstone_epoch", || 2, |_| {});
 
 /// Reserves shared memory, and asks to be told of removals. Once, while the library is loaded.
 pub fn init() {
@@ -108,6 +108,27 @@ pub struct Marked {
 /// Changes whenever a table that was not marked is. To be read before what [`marked`] is asked for.
 pub fn epoch() -> u32 {
     EPOCH.cells().first().map_or(0, |cell| cell.load(Ordering::Acquire))
+}
+
+/// Changes whenever keys of any table are removed. To be read before what [`last_removal`] is asked for.
+pub fn removals() -> u32 {
+    EPOCH.cells().get(1).map_or(0, |cell| cell.load(Ordering::Acquire))
+}
+
+/// Changes whenever keys of `table` are removed, before the transaction that does commits.
+pub fn last_removal(table: u32) -> u64 {
+    let database = process::own_database();
+    let all = HOLDS.read().iter().find(|hold| hold.database == database && hold.all != 0).map(|hold| hold.removals);
+    let marks = MARKS.read();
+    let mark = marks.iter().find(|mark| mark.database == database && mark.table == table);
+    mark.map(|mark| mark.last).max(all).unwrap_or_default()
+}
+
+/// The running transaction writes something of keys of `table` into a table of ours. Who inserts such a key looks there from now
+/// on, and not only when this has committed.
+pub fn announce(table: u32) {
+    let Some(xid) = horizon::own_xid().filter(|_| horizon::exists()) else { return };
+    note(xid, &[Removed { table, truncated: false, remembered: true }]);
 }
 
 /// What is known of `table` in this database.
@@ -160,15 +181,22 @@ fn before_commit(removed: &[Removed]) {
         return;
     }
     let Some(xid) = horizon::own_xid().filter(|_| extension_installed()) else { return };
-    let database = process::own_database();
     for one in removed.iter().filter(|one| one.truncated) {
         catalog::write_truncate(one.table).or_raise();
     }
+    note(xid, removed);
+}
+
+/// Holds vacuum back for the running transaction, and marks the tables.
+fn note(xid: FullXid, removed: &[Removed]) {
+    let database = process::own_database();
     let first = hold(database, xid);
-    let removals = first.removals;
-    if mark(database, removed, removals) {
-        EPOCH.cells()[0].fetch_add(1, Ordering::Release);
+    let news = mark(database, removed, first.removals);
+    let [epoch, removals] = EPOCH.cells() else { return };
+    if news {
+        epoch.fetch_add(1, Ordering::Release);
     }
+    removals.fetch_add(1, Ordering::Release);
     if first.is_first {
         // The manager sleeps longer while nothing is held.
         registry::wake_manager(database);

@@ -12,6 +12,7 @@ mod contract;
 mod counters;
 mod crash;
 mod databases;
+mod crossing;
 mod ddl;
 mod ddl_lock;
 mod deltas;

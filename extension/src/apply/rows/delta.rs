@@ -54,7 +54,8 @@ impl Row<'_> {
             return Ok(false);
         }
         let Some(hash) = self.target.key_hash() else { return Ok(false) };
-        Ok(rests::of_key(table, hash)?.iter().any(|entry| entry.amounts.is_some()))
+        self.removals.additions = rests::of_key(table, hash)?.iter().filter(|entry| entry.amounts.is_some()).count();
+        Ok(self.removals.additions > 0)
     }
 
     fn begin_counting(&mut self, versions: &mut Versions, change: Change) -> Result<(), Report> {
@@ -77,6 +78,7 @@ impl Row<'_> {
         let Some(place) = place.filter(|_| others) else { return Ok(()) };
         if !rest.kept.is_empty() {
             rests::used(place)?;
+            self.removals.additions = 0;
         }
         if decision.counters == Counters::Restore {
             rests::revived(place)?;
@@ -143,7 +145,9 @@ impl Row<'_> {
         let (hash, removed_by) = (place.hash, place.removed_by);
         let mut kept = Vec::new();
         if self.removals.is_written(place.table) {
-            for entry in rests::of_key(place.table, hash)? {
+            let entries = rests::of_key(place.table, hash)?;
+            self.removals.additions = entries.iter().filter(|entry| entry.amounts.is_some()).count();
+            for entry in entries {
                 let Some(amount) = entry.amounts.filter(|_| entry.removed_by == removed_by) else { continue };
                 kept.push(Kept { version: versions.of_writer(entry.xid), first: entry.first, amount });
             }
@@ -161,7 +165,8 @@ impl Row<'_> {
         merged.start_from(remote);
         self.mapping.deltas.differences(merged, self.remote)?;
         merged.finish();
-        self.keep_merged(versions, whole || self.mapping.deltas.is_first())
+        self.keep_merged(versions, whole || self.mapping.deltas.is_first())?;
+        self.check_absent()
     }
 
     /// The same of the amounts in `merged`.
