@@ -72,6 +72,8 @@ pub enum Cause {
     NotRead,
     /// A subscription to the node is disabled: what the node has for it comes once it is enabled.
     Disabled,
+    /// Transactions of it are parked here: they count as applied, and are when they are replayed.
+    Parked,
     /// A subscription to the node takes what it got from others.
     Forwards,
     /// The stream has not run since this server started, or its tables are still being copied.
@@ -92,7 +94,7 @@ impl Cause {
     /// once it is back, and as long as it is not, changes of it wait for us.
     pub fn longest(self, retention: Duration) -> Duration {
         match self {
-            Self::Disabled | Self::NoPosition | Self::NotSampled => retention,
+            Self::Disabled | Self::Parked | Self::NoPosition | Self::NotSampled => retention,
             Self::NotRead | Self::Forwards | Self::Silent | Self::Stranger => retention.min(Self::UNANNOUNCED),
         }
     }
@@ -103,6 +105,7 @@ impl fmt::Display for Cause {
         f.write_str(match self {
             Self::NotRead => "no subscription reads from it",
             Self::Disabled => "a subscription to it is disabled",
+            Self::Parked => "transactions of it are parked",
             Self::Forwards => "a subscription to it takes forwarded changes",
             Self::NoPosition => "its stream has not been read far enough since the server started",
             Self::Silent => "it does not announce what it has applied",

@@ -101,6 +101,9 @@ fn begin(subscription: &Subscription, held: &mut Option<NewSlot>, structure: boo
     if paused && !peers.is_empty() {
         snapshot.require_paused().or_raise();
     }
+    if data {
+        snapshot.require_nothing_parked()?;
+    }
     let tables = if data { wanted_tables(subscription, &mut snapshot).or_raise() } else { Vec::new() };
     if paused {
         release(snapshot);
@@ -338,6 +341,13 @@ fn give_up(subscription: &Subscription, report: &Report) {
     // First: the manager ends this process as soon as it sees that the subscription is disabled.
     registry::report_error(report);
     let row = state(subscription);
+    if row.state != SyncState::Constraints {
+        let dropped =
+            Session::open(subscription, "cleanup").and_then(|mut side| side.drop_stale_slot(&subscription.slot_name));
+        if let Err(report) = dropped {
+            log(Level::Warning, &report);
+        }
+    }
     let txn = Txn::begin();
     let shown = match &report.detail {
         Some(detail) => format!("{}: {detail}", report.message),
@@ -355,13 +365,6 @@ fn give_up(subscription: &Subscription, report: &Report) {
         .hint("Remove the cause and call spock.sub_enable: the copy goes on. Or drop the subscription.");
     warning.detail = report.detail.clone();
     log(Level::Warning, &warning);
-    if row.state != SyncState::Constraints {
-        let dropped =
-            Session::open(subscription, "cleanup").and_then(|mut side| side.drop_stale_slot(&subscription.slot_name));
-        if let Err(report) = dropped {
-            log(Level::Warning, &report);
-        }
-    }
     finish::forget_leftovers(subscription);
 }
 

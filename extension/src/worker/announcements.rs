@@ -26,6 +26,7 @@ mod settled;
 pub use announcer::Announcer;
 pub use settled::{Answer, read_here, settled};
 
+use crate::catalog::parked;
 use crate::catalog::topology::{self, Subscription};
 use crate::error::Report;
 use crate::pg::origin::{self, OriginNumber};
@@ -345,6 +346,8 @@ struct Members {
     readings: Vec<Reading>,
     /// Providers of disabled subscriptions.
     disabled: BTreeSet<NodeId>,
+    /// Providers of which transactions are parked.
+    parked: BTreeSet<NodeId>,
 }
 
 impl Members {
@@ -355,6 +358,8 @@ impl Members {
         let others = topology::nodes()?.into_iter().map(|node| node.id).filter(|id| *id != local).collect();
         let subscriptions = topology::subscriptions_of(local)?;
         let disabled = subscriptions.iter().filter(|sub| !sub.enabled).map(|sub| sub.origin.id).collect();
+        let holders = parked::subscriptions()?;
+        let parked = subscriptions.iter().filter(|sub| holders.contains(&sub.id)).map(|sub| sub.origin.id).collect();
         let readings = subscriptions.into_iter().filter(|sub| sub.enabled).map(|sub| Reading {
             sub: sub.id,
             provider: sub.origin.id,
@@ -365,7 +370,7 @@ impl Members {
         if let Some(own) = own {
             own.commit();
         }
-        Ok(Self { local, others, readings, disabled })
+        Ok(Self { local, others, readings, disabled, parked })
     }
 
     fn readings_of(&self, node: NodeId) -> impl Iterator<Item = &Reading> {
@@ -474,6 +479,9 @@ fn mark(origin: NodeId, at: Lsn) -> Mark {
 fn doubt(members: &Members, streams: &BTreeMap<SubId, Stream>, node: NodeId) -> Option<Cause> {
     if members.disabled.contains(&node) {
         return Some(Cause::Disabled);
+    }
+    if members.parked.contains(&node) {
+        return Some(Cause::Parked);
     }
     if members.readings_of(node).next().is_none() {
         return Some(Cause::NotRead);

@@ -472,3 +472,53 @@ fn calls_that_cannot_be_are_refused() {
     }
     n2.reads("select spock.replay_parked()", "0");
 }
+
+/// It says that it has what is parked: a copy would be without it, and nobody would send it again.
+#[test]
+fn a_node_that_has_something_parked_is_not_copied_from() {
+    let mesh = Mesh::unjoined(["n1", "n2", "n3"]).with_table("acct (id int primary key, bal int)");
+    let (n1, n2, n3) = (mesh.node("n1"), mesh.node("n2"), mesh.node("n3"));
+    must(n2.set("spock.exception_behaviour", "park"));
+    must(n2.reload());
+    mesh.subscribe("n2", "n1", "");
+    n2.sql(REFUSE);
+    n1.sql("insert into acct values (1, 1)");
+    n2.comes_to_read(COUNT, "1");
+    n3.sql(&format!(
+        "select spock.sub_create('sub_n2_n3', '{}', synchronize_data := true)",
+        n2.dsn().replace('\'', "''")
+    ));
+    n3.comes_to_read("select status from spock.sub_show_status('sub_n2_n3')", "disabled");
+    n3.comes_to_log("the provider has parked transactions (1), and a copy would be without them");
+    n2.comes_to_read("select count(*) from pg_replication_slots where slot_name ~ 'n2_n3'", "0");
+    n2.sql(ALLOW).sql("select spock.replay_parked()");
+    n3.sql("select spock.sub_enable('sub_n2_n3')");
+    n3.comes_to_read("select bal from acct", "1");
+}
+
+/// The removal comes from a third node while the older update of the key is parked, and is kept until that has met it.
+#[test]
+fn what_parked_changes_have_to_be_compared_with_is_kept() {
+    let mesh = Mesh::of(["n1", "n2", "n3"]).with_table("acct (id int primary key, bal int)");
+    let (n1, n2, n3) = (mesh.node("n1"), mesh.node("n2"), mesh.node("n3"));
+    n1.sql("insert into acct values (1, 1)");
+    mesh.settle();
+    must(n2.set("spock.exception_behaviour", "park"));
+    must(n2.reload());
+    n2.sql(REFUSE);
+    n1.sql("update acct set bal = 2");
+    n2.comes_to_read(COUNT, "1");
+    n3.comes_to_read("select bal from acct", "2");
+    n2.sql(ALLOW);
+    n3.sql("delete from acct");
+    n2.comes_to_read("select count(*) from acct", "0");
+    must(n2.set("spock.fault_point", "ANNOUNCEMENT_PROBE"));
+    must(n2.reload());
+    let n1_id = n1.query_one("select node_id from spock.local_node");
+    n2.comes_to_log(&format!("announcement probe: unknown because of node {n1_id}: transactions of it are parked"));
+    must(n2.unset("spock.fault_point"));
+    must(n2.reload());
+    n2.sql("select spock.replay_parked()");
+    mesh.settle();
+    mesh.every_node_reads("select count(*) from acct", "0");
+}

@@ -65,7 +65,7 @@ pub fn settled(beside: Option<NodeId>, wait: Duration) -> Result<Answer, Report>
             Verdict::Unknown(_, Cause::NotSampled) => (before, sample) = (horizon::oldest_running(), ask()?),
             Verdict::Unknown(_, Cause::NoPosition) | Verdict::WaitsFor(_) => {}
             // Its changes wait for longer than anybody would wait here.
-            Verdict::Unknown(_, Cause::Disabled) => return Ok(Answer::NotYet),
+            Verdict::Unknown(_, Cause::Disabled | Cause::Parked) => return Ok(Answer::NotYet),
             Verdict::Unknown(_, Cause::NotRead | Cause::Forwards | Cause::Silent | Cause::Stranger) => {
                 return Ok(Answer::Unknown);
             }
