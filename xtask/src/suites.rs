@@ -99,7 +99,7 @@ pub fn counted(cx: &Cx, label: &str, child: &Child) -> Result<Tally> {
         cx.say.note("Skipped", skipped);
     }
     for failure in reader.failures() {
-        cx.say.note("Failed", &format!("{failure}, see {}", child.log().display()));
+        cx.say.failed(label, failure, &format!(", see {}", child.log().display()));
     }
     for line in reader.told() {
         cx.say.stderr(line);

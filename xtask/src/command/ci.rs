@@ -1,4 +1,5 @@
-//! `ci`: the cells of `ci/matrix.toml`, counted. The last line on stdout is `N passed, N failed, N skipped`.
+//! `ci`: the cells of `ci/matrix.toml`, counted. The last line on stdout is `N passed, N failed, N skipped`; before it stands a
+//! line `failed: CELL SUITE TEST` for each test that failed.
 //!
 //! **Invariant:** a cell that cannot run is skipped, with its reason in its result line; it is never a passed one.
 
@@ -152,7 +153,7 @@ fn needs(cells: &[Cell]) -> Vec<Purpose> {
 fn once(cx: &Cx) -> Result<Outcome> {
     let found = tidy::findings(&cx.root)?;
     for one in &found {
-        cx.say.note("Untidy", &one.to_string());
+        cx.say.failed("tidy", &one.to_string(), "");
     }
     let mut tally = suites::unit(cx)?;
     // The unit suite holds the same rules as a test; here they count once more, by name, as a check of their own.
@@ -182,6 +183,8 @@ struct Total {
     tests: Tally,
     cells: Tally,
     lines: Vec<String>,
+    /// `failed: CELL SUITE TEST`.
+    failures: Vec<String>,
 }
 
 impl Total {
@@ -210,6 +213,7 @@ impl Total {
                 self.cells.failed += 1;
             }
         }
+        self.failures.extend(failures_of(name, &outcome, cx.say.take_failures()));
         let line = format!("{name:<22} {outcome} ({})", in_words(began.elapsed()));
         cx.say.result("cell", &line);
         self.lines.push(line);
@@ -218,15 +222,29 @@ impl Total {
 
     fn end(self, cx: &Cx) -> Result<()> {
         cx.say.note("Finished", &format!("{} parts: {}", self.lines.len(), self.cells));
+        for failure in &self.failures {
+            cx.say.result("failed", failure);
+        }
         cx.say.result("tests", &self.tests.to_string());
         if self.tests.failed > 0 {
             return Err(Failure::failed(
                 format!("{} of {} parts failed", self.cells.failed, self.lines.len()),
-                "see their lines above",
+                "lines that begin with failed: name them, the log of each is named above",
             ));
         }
         Ok(())
     }
+}
+
+/// The lines for one part. One that failed has a line of its own where no test of it is known.
+fn failures_of(name: &str, outcome: &Outcome, tests: Vec<String>) -> Vec<String> {
+    let mut lines: Vec<String> = tests.into_iter().map(|test| format!("failed: {name} {test}")).collect();
+    match outcome {
+        Outcome::Broken(why) => lines.push(format!("failed: {name}: {why}")),
+        Outcome::Ran(tally) if tally.failed > 0 && lines.is_empty() => lines.push(format!("failed: {name}: {tally}")),
+        Outcome::Ran(_) | Outcome::Skipped(_) => {}
+    }
+    lines
 }
 
 impl fmt::Display for Outcome {
