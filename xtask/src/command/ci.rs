@@ -144,6 +144,9 @@ fn needs(cells: &[Cell]) -> Vec<Purpose> {
     if cells.iter().any(|cell| cell.suites.contains(&Suite::Package)) {
         purposes.extend([Purpose::Packages, Purpose::DebPackages, Purpose::PackageTests]);
     }
+    if cells.iter().any(|cell| cell.suites.contains(&Suite::Lint)) {
+        purposes.push(Purpose::Lint);
+    }
     if !cells.iter().all(prebuilt) {
         purposes.extend([Purpose::Server, Purpose::ServerTests]);
     }
