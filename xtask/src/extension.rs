@@ -215,7 +215,7 @@ fn writable(places: &Places) -> Result<()> {
 }
 
 fn build(cx: &Cx, target: &Target, places: &Places, rustc: &str, progress: &Progress<'_>) -> Result<()> {
-    forget_stale_bindings(cx, target, progress)?;
+    forget_stale_bindings(cx, target, &target.dirs.cargo(), "release", progress)?;
     let mut flags = remaps(cx, &[(target.dirs.cargo(), "/build"), (target.dirs.stage(), "/spock")]);
     flags.push("-Lnative=".to_owned() + &places.lib.to_string_lossy());
     flags.extend(rpath(places).map(|path| format!("-Clink-arg=-Wl,-rpath,{path}")));
@@ -258,17 +258,33 @@ pub fn cargo(cx: &Cx, dir: &Path, log: &Path) -> Child {
     if cx.flags.offline { child.env("CARGO_NET_OFFLINE", "true") } else { child }
 }
 
+/// clippy of the extension and the core with the headers of `target`'s server, in a directory of its own: it shares nothing
+/// with a release build. It looks at the sources, not at the staged tree, so that messages name files that can be edited.
+pub fn clippy(cx: &Cx, target: &Target, progress: &Progress<'_>) -> Result<Child> {
+    let dir = target.dirs.base.join("lint");
+    forget_stale_bindings(cx, target, &dir, "dev", progress)?;
+    let mut child = cargo(cx, &cx.root, &target.dirs.log("lint"))
+        .args(["clippy", "-p", "spock", "--no-default-features", "--features", &target.major.feature()])
+        .args(["--target-dir".into(), dir.into_os_string()])
+        .args(["--jobs".to_owned(), cx.jobs().to_string()])
+        .env("PGRX_PG_CONFIG_PATH", target.pg_config());
+    if older_than_pgrx_wants(&cx.ask("rustc", &["--version"])?) {
+        child = child.args(["--ignore-rust-version"]);
+    }
+    Ok(child.args(["--", "-D", "warnings"]))
+}
+
 /// Bindings are made again when a variable changes, not when headers under the same prefix do: see to that here.
-fn forget_stale_bindings(cx: &Cx, target: &Target, progress: &Progress<'_>) -> Result<()> {
-    let marker = target.dirs.cargo().join("server-key");
+fn forget_stale_bindings(cx: &Cx, target: &Target, dir: &Path, profile: &str, progress: &Progress<'_>) -> Result<()> {
+    let marker = dir.join("server-key");
     let key = store_key(target).to_string();
     match fs::read_to_string(&marker) {
         Ok(old) if old == key => return Ok(()),
         Ok(_) => {
             let log = target.dirs.log("extension");
-            cargo(cx, &target.dirs.stage(), &log)
-                .args(["clean", "--release", "-p", "pgrx-pg-sys", "--target-dir"])
-                .args([target.dirs.cargo()])
+            cargo(cx, &cx.root, &log)
+                .args(["clean", "--profile", profile, "-p", "pgrx-pg-sys", "--target-dir"])
+                .args([dir])
                 .run(progress)?;
         }
         Err(_) => {}

@@ -46,8 +46,9 @@ struct Grid {
     stories: Option<Stories>,
     #[serde(default)]
     packages: Vec<Format>,
+    /// Names of those of its cells.
     #[serde(default)]
-    may_lack_source: bool,
+    may_lack_source: Vec<String>,
 }
 
 impl Grid {
@@ -68,8 +69,10 @@ impl Grid {
     fn cell(&self, major: Major, server: Kind, distribution: &str, arch: &str) -> Cell {
         // The distribution brings the server that a stock extension is for: no image of one is made.
         let formats = self.packages.iter().filter(|format| server == Kind::Patched || **format != Format::Oci);
+        let name = format!("{server}-{major}-{distribution}-{arch}");
         Cell {
-            name: format!("{server}-{major}-{distribution}-{arch}"),
+            may_lack_source: self.may_lack_source.contains(&name),
+            name,
             major,
             server,
             distribution: distribution.to_owned(),
@@ -78,7 +81,6 @@ impl Grid {
             suites: self.suites.clone(),
             stories: self.stories,
             packages: formats.copied().collect(),
-            may_lack_source: self.may_lack_source,
         }
     }
 }
@@ -164,8 +166,13 @@ impl Matrix {
 
     fn parse(text: &str) -> std::result::Result<Self, String> {
         let mut matrix: Self = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
-        let gridded: Vec<Cell> = matrix.grids.iter().flat_map(Grid::cells).collect();
-        matrix.cells.extend(gridded);
+        for grid in &matrix.grids {
+            let cells = grid.cells();
+            if let Some(name) = grid.may_lack_source.iter().find(|name| cells.iter().all(|cell| cell.name != **name)) {
+                return Err(format!("may_lack_source names {name}, which is no cell of its grid"));
+            }
+            matrix.cells.extend(cells);
+        }
         if matrix.schema != SCHEMA {
             return Err(format!("schema {} is not known here, only {SCHEMA}", matrix.schema));
         }
@@ -214,6 +221,7 @@ impl Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cx::Cx;
 
     const COMMITTED: &str = include_str!("../../ci/matrix.toml");
 
@@ -238,6 +246,27 @@ mod tests {
         assert_eq!(full, 1, "one cell runs all stories");
     }
 
+    /// A source that is pinned is there; when it cannot be had the network is at fault, and nothing may go on without it.
+    #[test]
+    fn only_cells_without_a_pinned_source_may_lack_it() {
+        let pins = Cx::for_tests().pins;
+        for cell in Matrix::parse(COMMITTED).unwrap().cells {
+            let pin = pins.of(cell.major).unwrap();
+            let tarball = pin.sha256.is_some() && cell.source.is_none();
+            let wheel = pin.prebuilt.is_some() && cell.server == Kind::Stock && cell.arch == "x86_64";
+            assert_eq!(cell.may_lack_source, !tarball && !wheel, "{}", cell.name);
+        }
+    }
+
+    #[test]
+    fn every_major_is_linted_where_its_server_can_be_had() {
+        let cells = Matrix::parse(COMMITTED).unwrap().cells;
+        let linted = |cell: &&Cell| cell.suites.contains(&Suite::Lint) && !cell.may_lack_source;
+        for major in Major::ALL {
+            assert!(cells.iter().filter(linted).any(|cell| cell.major == major), "{major}");
+        }
+    }
+
     #[test]
     fn a_cell_fits_on_every_minor_release() {
         let matrix = Matrix::parse(COMMITTED).unwrap();
@@ -256,6 +285,7 @@ mod tests {
             ("may_lack_source = true", "may_lack_sauce = true", "may_lack_sauce"),
             ("stories = \"smoke\"", "stories = \"some\"", "some"),
             ("\"regress\"", "\"regres\"", "regres"),
+            ("[\"patched-16-debian-12-aarch64\"", "[\"patched-16-debian-12\"", "no cell of its grid"),
         ];
         for (old, new, want) in cases {
             let error = Matrix::parse(&COMMITTED.replacen(old, new, 1)).unwrap_err();

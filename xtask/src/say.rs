@@ -73,12 +73,13 @@ pub struct Say {
     verbose: bool,
     began: Instant,
     out: Mutex<()>,
+    failures: Mutex<Vec<String>>,
 }
 
 impl Say {
     /// A new voice; `verbose` also shows what children print.
     pub fn new(voice: Voice, verbose: bool) -> Self {
-        Self { voice, verbose, began: Instant::now(), out: Mutex::new(()) }
+        Self { voice, verbose, began: Instant::now(), out: Mutex::new(()), failures: Mutex::default() }
     }
 
     /// Is every line of a child shown?
@@ -93,6 +94,20 @@ impl Say {
             Voice::Terminal { colour: true } => self.stderr(&format!("\x1b[1;32m{verb:>12}\x1b[0m {text}")),
             Voice::Terminal { colour: false } | Voice::Plain => self.stderr(&format!("{verb:>12} {text}")),
         }
+    }
+
+    /// A test that failed: `label` is its part, `17 patched: stories`. It is remembered, for a list at the end.
+    pub fn failed(&self, label: &str, test: &str, detail: &str) {
+        let suite = label.rsplit(": ").next().unwrap_or(label);
+        if let Ok(mut failures) = self.failures.lock() {
+            failures.push(format!("{suite} {test}"));
+        }
+        self.note("Failed", &format!("{label}: {test}{detail}"));
+    }
+
+    /// Suite and name of what failed since this was asked last, in order.
+    pub fn take_failures(&self) -> Vec<String> {
+        self.failures.lock().map(|mut failures| std::mem::take(&mut *failures)).unwrap_or_default()
     }
 
     /// A line of data for people: on stdout, except when stdout carries events.
@@ -221,6 +236,15 @@ mod tests {
         for (ms, want) in [(420, "0.4 s"), (12_300, "12 s"), (185_000, "3 min 05 s")] {
             assert_eq!(in_words(Duration::from_millis(ms)), want);
         }
+    }
+
+    #[test]
+    fn what_failed_is_remembered_once() {
+        let say = Say::new(Voice::Plain, false);
+        say.failed("17 patched: stories", "crash::c", ", see log");
+        say.failed("unit", "a::b", "");
+        assert_eq!(say.take_failures(), ["stories crash::c", "unit a::b"]);
+        assert_eq!(say.take_failures(), [""; 0]);
     }
 
     #[test]

@@ -9,10 +9,11 @@ use crate::child::Child;
 use crate::command::build;
 use crate::cx::Cx;
 use crate::exit::{Failure, Result};
-use crate::extension::cargo;
+use crate::extension::{self, cargo};
 use crate::major::{Kind, Major};
 use crate::package_suite;
 use crate::server_suite;
+use crate::system::{self, Purpose};
 use crate::tally::{Reader, Tally};
 use crate::target::Target;
 
@@ -20,6 +21,8 @@ use crate::target::Target;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Suite {
+    /// clippy of the extension with the server's headers: it knows rules about unsafe code that the compiler does not.
+    Lint,
     /// What needs no server: the default members of the workspace.
     Unit,
     /// SQL in, expected output out.
@@ -47,6 +50,7 @@ pub fn unit(cx: &Cx) -> Result<Tally> {
 /// A suite that needs a server. `filter`: only stories, and chapters, whose name contains one of these; empty: all.
 pub fn on_server(cx: &Cx, suite: Suite, major: Major, args: &ServerArgs, filter: &[String]) -> Result<Tally> {
     match suite {
+        Suite::Lint => lint(cx, major, args),
         Suite::Unit => unit(cx),
         Suite::Server => server_suite::run(cx, major, args),
         Suite::Package => package_suite::run(cx, major, args, false),
@@ -54,6 +58,31 @@ pub fn on_server(cx: &Cx, suite: Suite, major: Major, args: &ServerArgs, filter:
         Suite::Stories => on_prefix(cx, "stories", major, args, filter, "stories"),
         Suite::Manual => on_prefix(cx, "manual", major, args, filter, "manual"),
     }
+}
+
+/// One test: clippy has nothing to say. It needs the server's headers, not a server that runs.
+fn lint(cx: &Cx, major: Major, args: &ServerArgs) -> Result<Tally> {
+    system::require(cx, &[Purpose::Lint])?;
+    let target = build::server_of(cx, major, args)?;
+    let label = format!("{}: lint", target.label());
+    if cx.flags.plan {
+        cx.say.data(&format!("run  {label}"));
+        return Ok(Tally::default());
+    }
+    let _lock = cx.lock(&target.dirs)?;
+    let progress = cx.say.begin(&label, "");
+    let child = extension::clippy(cx, &target, &progress)?;
+    match child.run(&progress) {
+        Ok(()) => progress.done(),
+        Err(Failure::Interrupted) => return Err(Failure::Interrupted),
+        Err(failure) => {
+            cx.say.failed(&label, "clippy", &format!(": {failure}"));
+            return Ok(Tally { failed: 1, ..Tally::default() });
+        }
+    }
+    let tally = Tally { passed: 1, ..Tally::default() };
+    cx.say.note("Counted", &format!("{label}: {tally}"));
+    Ok(tally)
 }
 
 fn on_prefix(cx: &Cx, name: &str, major: Major, args: &ServerArgs, filter: &[String], binary: &str) -> Result<Tally> {
@@ -99,7 +128,7 @@ pub fn counted(cx: &Cx, label: &str, child: &Child) -> Result<Tally> {
         cx.say.note("Skipped", skipped);
     }
     for failure in reader.failures() {
-        cx.say.note("Failed", &format!("{failure}, see {}", child.log().display()));
+        cx.say.failed(label, failure, &format!(", see {}", child.log().display()));
     }
     for line in reader.told() {
         cx.say.stderr(line);

@@ -50,6 +50,8 @@ pub enum Purpose {
     Server,
     /// Compiling the extension.
     Extension,
+    /// The lint suite.
+    Lint,
     /// `--source prebuilt`.
     Prebuilt,
     /// Test suites: PostgreSQL's own, and stories that set the clock.
@@ -64,11 +66,12 @@ pub enum Purpose {
     Comfort,
 }
 
-const NEEDS: [Need; 33] = [
+const NEEDS: [Need; 34] = [
     need("C compiler", Probe::Program("cc"), "gcc", "gcc", Purpose::Extension),
     need("libclang", Probe::LibClang, "libclang-dev", "clang-devel", Purpose::Extension),
     need("rustfmt", Probe::Runs("rustfmt"), "rustfmt", "rustfmt", Purpose::Extension),
     need("OpenSSL headers", Probe::Header("openssl/ssl.h"), "libssl-dev", "openssl-devel", Purpose::Extension),
+    need("clippy", Probe::Runs("cargo-clippy"), "rust-clippy", "clippy", Purpose::Lint),
     need("make", Probe::Program("make"), "make", "make", Purpose::Server),
     need("patch", Probe::Program("patch"), "patch", "patch", Purpose::Server),
     need("bison", Probe::Program("bison"), "bison", "bison", Purpose::Server),

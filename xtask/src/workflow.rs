@@ -20,6 +20,12 @@ const UPLOAD: &str = "actions/upload-artifact@ea165f8d65b6e75b540449e92b4886f436
 const DOWNLOAD: &str = "actions/download-artifact@634f93cb2916e3fdff6788551b99b062d0335ce0 # v5.0.0";
 const ATTEST: &str = "actions/attest-build-provenance@977bb373ede98d70efdf65b84cb5f73e068dcc2a # v3.0.0";
 
+/// What checks the workflows themselves; it holds the schema.
+const CHECK_JSONSCHEMA: &str = "check-jsonschema==0.39.0";
+
+/// How long each reader of foreign bytes is given random ones, in seconds.
+const FUZZ_SECONDS: u32 = 20;
+
 /// What a server's build depends on, beside the system's compiler: an entry of the cache holds one cell's server.
 const RECIPE: &str = "${{ hashFiles('pg.lock', 'patches/**', 'xtask/src/server.rs', 'xtask/src/target.rs') }}";
 
@@ -35,6 +41,7 @@ on:
   push:
     branches: [main]
   pull_request:
+  workflow_dispatch:
 permissions:
   contents: read
 concurrency:
@@ -57,9 +64,47 @@ jobs:
       - run: cargo clippy --workspace --exclude spock --all-targets -- -D warnings
 ",
     );
-    text.push_str(&matrix_job("cell", matrix.cells.iter()));
+    text.push_str(&schema());
+    text.push_str(&fuzz());
+    text.push_str(&matrix_job("cell", "rustfmt -c clippy", matrix.cells.iter()));
     text.push_str("      - run: cargo xtask ci --cell ${{ matrix.cell }} --yes\n");
     text
+}
+
+/// Whether GitHub would take these files, which nothing here can try.
+fn schema() -> String {
+    format!(
+        "      - name: schema of the workflows
+        run: |
+          apt-get install -y --no-install-recommends python3-venv
+          python3 -m venv \"$RUNNER_TEMP/venv\"
+          \"$RUNNER_TEMP/venv/bin/pip\" install --quiet {CHECK_JSONSCHEMA}
+          \"$RUNNER_TEMP/venv/bin/check-jsonschema\" --builtin-schema vendor.github-workflows .github/workflows/*.yml
+"
+    )
+}
+
+/// A short run of every target; a crash fails the job and leaves its input.
+fn fuzz() -> String {
+    format!(
+        "      - name: fuzz
+        run: |
+          apt-get install -y --no-install-recommends g++
+          cargo run --quiet -p spock-core --example fuzz_seeds
+          cd core/fuzz
+          for target in fuzz_targets/*.rs; do
+            name=$(basename \"$target\" .rs)
+            mkdir -p \"corpus/$name\"
+            cargo run --quiet --locked --release --bin \"$name\" -- -max_total_time={FUZZ_SECONDS} -print_final_stats=1 \"corpus/$name\"
+          done
+      - uses: {UPLOAD}
+        if: failure()
+        with:
+          name: fuzz
+          path: core/fuzz/crash-*
+          if-no-files-found: ignore
+"
+    )
 }
 
 fn release(matrix: &Matrix) -> String {
@@ -74,7 +119,8 @@ permissions:
 jobs:
 "
     );
-    text.push_str(&matrix_job("package", matrix.cells.iter().filter(|cell| !cell.packages.is_empty())));
+    text.push_str(&tested());
+    text.push_str(&matrix_job("package", "rustfmt", matrix.cells.iter().filter(|cell| !cell.packages.is_empty())));
     text.push_str(&format!(
         "      - run: cargo xtask ci --packages ${{{{ matrix.cell }}}} --out dist/${{{{ matrix.cell }}}} --yes
       - uses: {UPLOAD}
@@ -88,12 +134,32 @@ jobs:
     text
 }
 
+/// The job that the others wait for: what is released is a commit that every cell has tested. A run for a pull request does not
+/// count, because it tests a merge with the commit.
+fn tested() -> String {
+    "  tested:
+    runs-on: ubuntu-24.04
+    timeout-minutes: 5
+    permissions:
+      actions: read
+    env:
+      GH_TOKEN: ${{ github.token }}
+      GH_REPO: ${{ github.repository }}
+    steps:
+      - name: the commit has passed ci
+        run: |
+          runs=$(gh run list --workflow ci.yml --commit \"$GITHUB_SHA\" --status success --json event --jq '[.[] | select(.event != \"pull_request\")] | length')
+          test \"$runs\" -gt 0 || { echo \"::error::ci has not succeeded for $GITHUB_SHA: when it has, run this again\"; exit 1; }
+"
+    .to_owned()
+}
+
 /// The job that puts the packages of all cells together. It runs on the runner itself, which has what `gh` needs.
 fn publish() -> String {
     let toolchain = toolchain("rustfmt");
     format!(
         "  publish:
-    needs: package
+    needs: [tested, package]
     runs-on: ubuntu-24.04
     timeout-minutes: {JOB_MINUTES_MAX}
     permissions:
@@ -132,11 +198,12 @@ fn publish() -> String {
     )
 }
 
-/// A job that runs once for each cell, up to its own last steps.
-fn matrix_job<'a>(name: &str, cells: impl Iterator<Item = &'a Cell>) -> String {
+/// A job that runs once for each cell, up to its own last steps. Packages are made of what is tested.
+fn matrix_job<'a>(name: &str, components: &str, cells: impl Iterator<Item = &'a Cell>) -> String {
+    let needs = if name == "package" { "    needs: tested\n" } else { "" };
     let mut text = format!(
         "  {name}:
-    name: ${{{{ matrix.cell }}}}
+{needs}    name: ${{{{ matrix.cell }}}}
     runs-on: ${{{{ matrix.runner }}}}
     container:
       image: ${{{{ matrix.image }}}}
@@ -161,7 +228,7 @@ fn matrix_job<'a>(name: &str, cells: impl Iterator<Item = &'a Cell>) -> String {
         );
     }
     text.push_str("    steps:\n");
-    text.push_str(&steps("${{ matrix.prelude }}", "rustfmt"));
+    text.push_str(&steps("${{ matrix.prelude }}", components));
     text.push_str(&crates());
     text.push_str(&format!(
         "      - uses: {CACHE}

@@ -19,6 +19,7 @@ impl DoctorArgs {
             Purpose::Extension,
             Purpose::Server,
             Purpose::ServerTests,
+            Purpose::Lint,
             Purpose::Prebuilt,
             Purpose::Packages,
             Purpose::DebPackages,
@@ -51,6 +52,7 @@ fn words(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Server => "the server",
         Purpose::Extension => "the extension",
+        Purpose::Lint => "lint suite",
         Purpose::Prebuilt => "--source prebuilt",
         Purpose::ServerTests => "tests",
         Purpose::Packages => "packages",

@@ -16,7 +16,7 @@ pub struct TestArgs {
     pg: Majors,
     #[command(flatten)]
     server: ServerArgs,
-    /// Which suites: unit, regress, stories, manual, server, package (default: without the last three)
+    /// Which suites: unit, regress, stories, lint, manual, server, package (default: the first three)
     #[arg(long, value_name = "SUITES", value_delimiter = ',')]
     suite: Vec<Suite>,
     /// Only stories, and chapters of the manual, whose name contains one of these words

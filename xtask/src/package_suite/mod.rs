@@ -53,7 +53,7 @@ impl Checks<'_> {
             Err(Failure::Interrupted) => Err(Failure::Interrupted),
             Err(failure) => {
                 drop(progress);
-                self.cx.say.note("Failed", &format!("{title}: {failure}"));
+                self.cx.say.failed(&self.label, name, &format!(": {failure}"));
                 self.tally.failed += 1;
                 Ok(false)
             }

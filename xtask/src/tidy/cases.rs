@@ -1,10 +1,16 @@
-//! The cases of `docs/convergence.md` and the stories whose names begin with their ids belong together.
+//! The cases of `docs/convergence.md` and the stories whose names begin with their ids belong together; and each word of
+//! `ci/matrix.toml` chooses a story, so that none drops out of the cells when it is renamed.
 
 use std::collections::BTreeSet;
 
 use super::Finding;
+use crate::matrix::Matrix;
 
 const LIST: &str = "docs/convergence.md";
+const MATRIX: &str = "ci/matrix.toml";
+/// Where stories are; the second are programs of their own.
+const STORIES: &str = "tests/stories/tests/";
+const NO_STORIES: [&str; 3] = ["stories", "regress", "manual"];
 /// Cases are D0 to this.
 const LAST: u32 = 26;
 
@@ -18,11 +24,39 @@ fn id_of(name: &str) -> Option<u32> {
 fn stories(texts: &[(String, String)]) -> BTreeSet<&str> {
     texts
         .iter()
-        .filter(|(path, _)| path.starts_with("tests/stories/") && path.ends_with(".rs"))
+        .filter(|(path, _)| path.starts_with(STORIES) && path.ends_with(".rs"))
         .flat_map(|(_, text)| text.lines())
         .filter_map(|line| line.strip_prefix("fn ")?.split('(').next())
         .filter(|name| id_of(name).is_some())
         .collect()
+}
+
+/// Names of all stories, as the test program prints them: `cases::keys::d1_...`.
+fn names(texts: &[(String, String)]) -> Vec<String> {
+    let mut names = Vec::new();
+    for (path, text) in texts {
+        let Some(file) = path.strip_prefix(STORIES).and_then(|rest| rest.strip_suffix(".rs")) else { continue };
+        if NO_STORIES.contains(&file) {
+            continue;
+        }
+        let module = file.strip_suffix("/mod").unwrap_or(file).replace('/', "::");
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        let tests = lines.windows(2).filter(|pair| pair[0] == "#[test]");
+        let functions = tests.filter_map(|pair| pair[1].strip_prefix("fn ")?.split('(').next());
+        names.extend(functions.map(|name| format!("{module}::{name}")));
+    }
+    names
+}
+
+/// Words of the matrix that choose nothing.
+pub fn words(matrix: &Matrix, texts: &[(String, String)]) -> Vec<Finding> {
+    let names = names(texts);
+    let lists = [("smoke", &matrix.smoke), ("cases", &matrix.cases)];
+    let all = lists.into_iter().flat_map(|(list, words)| words.iter().map(move |word| (list, word)));
+    let idle = all.filter(|(_, word)| !names.iter().any(|name| name.contains(word.as_str())));
+    let rule =
+        |list, word| format!("no story is called like {word:?} in {list}: write its new name, or remove the word");
+    idle.map(|(list, word)| Finding { path: MATRIX.to_owned(), line: 0, rule: rule(list, word) }).collect()
 }
 
 /// Every case has a story, and every story that the list names exists.
@@ -60,6 +94,29 @@ pub fn cases(texts: &[(String, String)]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_that_chooses_no_story_is_found() {
+        let matrix = Matrix::load(&crate::cx::Cx::for_tests().root).unwrap();
+        let idle = |keep: &dyn Fn(&str) -> bool| {
+            let kept = matrix.smoke.iter().chain(&matrix.cases).filter(|word| keep(word));
+            let texts: Vec<(String, String)> = kept
+                .map(|word| {
+                    // `a::b::c` is the beginning of a function in a/b.rs, `::d0_` one in any file.
+                    let (module, function) = word.rsplit_once("::").unwrap();
+                    let module = if module.is_empty() { "cases/mod".to_owned() } else { module.replace("::", "/") };
+                    (format!("{STORIES}{module}.rs"), format!("#[test]\nfn {function}x() {{\n}}\n"))
+                })
+                .collect();
+            let found = words(&matrix, &texts).into_iter();
+            found.map(|finding| finding.rule.split_once(": ").unwrap().0.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(idle(&|_| true), [""; 0]);
+        assert_eq!(
+            idle(&|word| word != "ddl::a_table" && word != "::d8_"),
+            ["no story is called like \"ddl::a_table\" in smoke", "no story is called like \"::d8_\" in cases"]
+        );
+    }
 
     #[test]
     fn a_case_without_a_story_and_a_story_that_is_gone_are_found() {

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::digest::files_below;
 use crate::exit::{Failure, Result};
+use crate::matrix::Matrix;
 
 mod cases;
 mod messages;
@@ -63,6 +64,7 @@ pub fn findings(root: &Path) -> Result<Vec<Finding>> {
     found.extend(repository::released(&texts));
     found.extend(messages::quoted(&texts));
     found.extend(cases::cases(&texts));
+    found.extend(cases::words(&Matrix::load(root)?, &texts));
     found.sort();
     found.dedup();
     Ok(found)
