@@ -2,10 +2,11 @@
 # round_trip.sh BIN DIR STEP: two nodes below DIR, with the programs in BIN. Steps:
 #   create     two clusters, two nodes, a subscription each way
 #   write N    both nodes insert row N, both have it, both are equal
-# Each step starts the servers and stops them. Nothing waits longer than a minute; the first failure ends it.
+# Each step starts the servers and stops them. No statement takes longer than three minutes, no server longer than
+# one to start; the first failure ends it.
 set -eu
 bin=$1 dir=$2 step=$3
-PGOPTIONS='-c statement_timeout=60s' PGHOST=$dir PGUSER=postgres PGDATABASE=app LANG=C.UTF-8
+PGOPTIONS='-c statement_timeout=180s' PGHOST=$dir PGUSER=postgres PGDATABASE=app LANG=C.UTF-8
 export PGOPTIONS PGHOST PGUSER PGDATABASE LANG
 
 on() {
@@ -44,7 +45,7 @@ create() {
     done
     start
     for n in 1 2; do
-        on 543$n --dbname=postgres -c 'create database app'
+        on 543$n --dbname=postgres -c 'create database app template template0'
         # Each setting once, none refused, and the list of output plugins just where the server has one.
         settings=$(on 543$n --dbname=postgres -c "$settings_taken")
         [ "$settings" = "1|0|t" ] || { printf 'settings of n%s: %s\n' $n "$settings"; exit 1; }

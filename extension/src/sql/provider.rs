@@ -18,7 +18,7 @@ use crate::sync::provider::array_literal;
 /// As the C edition's connect timeout.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a sender may need to notice that its worker is gone, before its slot can be dropped.
-const SLOT_RELEASE_MAX: Duration = Duration::from_secs(10);
+const SLOT_RELEASE_MAX: Duration = Duration::from_secs(30);
 /// Between two looks at such a slot.
 const SLOT_RELEASE_POLL: Duration = Duration::from_millis(100);
 

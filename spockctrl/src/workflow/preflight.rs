@@ -15,7 +15,9 @@ use crate::value::array_literal;
 /// Both halves of the advisory lock's key: `Spoc` in ASCII, and the first lock of this program.
 const LOCK: &str = "1399877475, 1";
 /// Another operator's lock is waited for so long.
-const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// Between two looks at it.
+const LOCK_POLL: Duration = Duration::from_millis(100);
 /// The first version whose functions the built-in workflows use.
 const VERSION_MIN: i64 = 70_000;
 
@@ -31,7 +33,7 @@ pub fn lock(session: &mut Session) -> Result<()> {
         if Instant::now() >= until {
             break;
         }
-        pause(LOCK_WAIT / 20)?;
+        pause(LOCK_POLL)?;
     }
     let who = Query::new(
         "select a.pid, coalesce(a.client_addr::text, 'a local socket'), a.usename, a.backend_start::timestamptz(0) \

@@ -16,7 +16,11 @@ use crate::topology::{self, Digest, literal, subscription_name};
 use crate::wait::{Deadline, Probe, wait_until};
 
 /// What would act at a moment of its own and that no story is about: a slow story would see it, a quick one not.
-const PINNED: [(&str, &str); 1] = [("autovacuum", "off")];
+const PINNED: [(&str, &str); 2] = [
+    ("autovacuum", "off"),
+    // Workers of ours that wait in a circle with a session give way before it is ended for that.
+    ("deadlock_timeout", "10s"),
+];
 
 /// How a mesh is made; [`Mesh::of`] is the usual way.
 #[derive(Debug, Clone, Default)]

@@ -53,10 +53,12 @@ select spock.get_lsn_from_commit_ts('spk_a', 'infinity') is not null as all;
 do $$ begin perform spock.get_lsn_from_commit_ts('spk_physical', now()); exception when others then null; end $$;
 select spock.get_lsn_from_commit_ts('spk_a', 'infinity') is not null as all;
 select pg_drop_replication_slot('spk_a'), pg_drop_replication_slot('spk_physical');
--- History of conflicts.
-insert into spock.resolutions (node_name, log_time) select 'n1', now() - make_interval(days => n) from generate_series(1, 200) n;
+-- History of conflicts. In one transaction: the manager deletes what is too old as well.
+begin;
+insert into spock.resolutions (node_name, log_time) select 'n1', now() - make_interval(days => n, mins => 1) from generate_series(1, 200) n;
 select spock.cleanup_resolutions(0), spock.cleanup_resolutions(-1);
 select spock.cleanup_resolutions();
+commit;
 select spock.cleanup_resolutions(10);
 select count(*) from spock.resolutions;
 show spock.resolutions_retention_days;

@@ -157,6 +157,22 @@ fn where_changes_are_forwarded_announcements_prove_nothing() {
     mesh.logs_hold_nothing_unexpected(&[]);
 }
 
+/// The one that will never say how far it is comes before the other in the order of ids, and after it.
+#[test]
+fn who_cannot_say_how_far_it_is_does_not_hide_who_is_away() {
+    for (forwarding, away, id) in [("n2", "n3", N3), ("n3", "n2", N2)] {
+        let mesh = three();
+        let n1 = mesh.node("n1");
+        mesh.cut("n1", away);
+        n1.sql(&format!("select spock.sub_alter_options('sub_{forwarding}_n1', '{{\"forward_origins\": [\"all\"]}}')"));
+        n1.sql("update t set what = 'new' where id = 1");
+        let sampled = Sampled::on(n1);
+        sampled.comes_to_say(&format!("unknown because of node {id}: a subscription to it is disabled"));
+        assert!(!sampled.has_said("stable"), "{}", n1.log());
+        mesh.logs_hold_nothing_unexpected(&[]);
+    }
+}
+
 #[test]
 fn an_announcement_counts_once_every_subscription_to_the_node_has_passed_it() {
     let mesh = Mesh::of(["n1", "n2"]).with_table("t (id int primary key)");

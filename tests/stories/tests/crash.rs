@@ -2,6 +2,9 @@
 //!
 //! The table has no key, so a row applied twice would be there twice.
 
+use spock_mesh::story::must;
+use spock_mesh::topology::wait_replicating;
+use spock_mesh::wait::Deadline;
 use spock_mesh::writer::Writer;
 use spock_mesh::{Mesh, Node};
 
@@ -41,7 +44,7 @@ fn d25_a_killed_apply_worker_loses_and_repeats_nothing() {
     for _kill in 0..3 {
         writer.wait_for_more(150);
         mesh.node("n2").kill_worker("spock apply");
-        mesh.node("n2").comes_to_read("select status from spock.sub_show_status('sub_n1_n2')", "replicating");
+        must(wait_replicating(mesh.node("n2"), "sub_n1_n2", Deadline::story()));
     }
     let ledger = writer.finish();
     mesh.settle();
@@ -96,14 +99,28 @@ fn killing_both_nodes_in_turn_while_both_are_written_to_loses_and_repeats_nothin
     check(&mesh, "n2", &second);
 }
 
+/// Half of its rows are in the table, none is committed: the change between the halves waits for a row that a session holds.
 #[test]
 fn d25_a_large_transaction_cut_off_by_a_kill_arrives_whole() {
     let mesh = events();
-    mesh.node("n1").sql("insert into event select n, 'n1' from generate_series(1, 100000) n");
-    mesh.node("n2").kill();
-    mesh.node("n2").start_again();
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    n1.sql("insert into total values ('n1', 0)");
+    mesh.settle();
+    let mut holder = must(n2.connect("postgres"));
+    assert!(holder.run("begin; select from total where by = 'n1' for update").is_ok(), "the row is free");
+    let half =
+        |first: u32| format!("insert into event select n, 'n1' from generate_series({first}, {first} + 49999) n");
+    n1.sql(&format!("begin; {}; update total set n = 100000; {}; commit", half(1), half(50_001)));
+    let waits =
+        "select count(*) from pg_stat_activity where backend_type like 'spock apply%' and wait_event_type = 'Lock'";
+    n2.comes_to_read(waits, "1");
+    n2.reads("select pg_relation_size('event') > 1000000, count(*) from event", "t|0");
+    n2.kill();
+    drop(holder);
+    n2.start_again();
     mesh.settle();
     mesh.every_node_reads("select count(*), count(distinct id) from event", "100000|100000");
+    mesh.every_node_reads("select n from total", "100000");
 }
 
 #[test]

@@ -261,9 +261,9 @@ fn what_does_not_arrive_in_time_ends_the_comparison() {
     let mut blocker = must(n2.connect("postgres"));
     assert!(blocker.run("begin; lock table acct in exclusive mode").is_ok());
     n1.sql("update acct set bal = 5");
-    let error = n1.sql_error("select * from spock.diff('n2', 'acct', timeout => 3)");
+    let error = n1.sql_error("select * from spock.diff('n2', 'acct', timeout => 15)");
     assert_eq!(error.code, "57014", "{error}");
-    assert_eq!(error.message, "node \"n2\" has not applied what node \"n1\" had written within 3 s");
+    assert_eq!(error.message, "node \"n2\" has not applied what node \"n1\" had written within 15 s");
     drop(blocker);
     n1.reads("select * from spock.diff('n2', 'acct')", "");
 }
@@ -281,8 +281,8 @@ fn changes_of_a_third_node_are_waited_for() {
     assert!(blocker.run("begin; lock table gate in exclusive mode").is_ok());
     n3.sql("insert into gate values (1)").sql("update acct set bal = 2");
     n1.comes_to_read("select bal from acct", "2");
-    let error = n1.sql_error("select * from spock.diff('n2', 'acct', timeout => 3)");
-    assert_eq!(error.message, "node \"n2\" has not applied what node \"n3\" had written within 3 s");
+    let error = n1.sql_error("select * from spock.diff('n2', 'acct', timeout => 15)");
+    assert_eq!(error.message, "node \"n2\" has not applied what node \"n3\" had written within 15 s");
     drop(blocker);
     n1.reads("select * from spock.diff('n2', 'acct')", "");
     in_silence(n2, "update acct set bal = 3");

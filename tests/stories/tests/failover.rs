@@ -139,6 +139,8 @@ fn d26_a_subscribers_standby_goes_on_exactly_where_its_primary_was() {
     let mesh = Mesh::unjoined(["n1", "n2"]).with_table_in("default_insert_only", "event (id bigint)");
     let mesh = mesh.standby_of("n2", "s2", &QUICK);
     mesh.subscribe("n2", "n1", "");
+    // What an asynchronous standby lacks is confirmed all the same, and does not come again.
+    set(mesh.node("n2"), "synchronous_standby_names", "s2");
     let writer = events(mesh.node("n1"), 1);
     writer.wait_for_more(150);
     mesh.node("n2").sql("checkpoint");

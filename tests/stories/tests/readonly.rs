@@ -89,7 +89,7 @@ fn a_transaction_that_has_begun_is_applied_to_its_end() {
 fn a_node_that_stands_still_keeps_its_connections() {
     let mesh = pair();
     let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
-    must(n1.set("wal_sender_timeout", "6s"));
+    must(n1.set("wal_sender_timeout", "20s"));
     must(n1.reload());
     stand_still(n2);
     n1.sql("insert into t select n, repeat('x', 1000) from generate_series(1, 20000) n");
@@ -98,7 +98,7 @@ fn a_node_that_stands_still_keeps_its_connections() {
     let pid = n1.query_one(sender);
     assert!(!pid.is_empty(), "{}", n1.query_one("select application_name from pg_stat_replication"));
     let heard = n1.query_one("select max(reply_time) from pg_stat_replication");
-    n1.comes_to_read(&format!("select max(reply_time) > '{heard}'::timestamptz + '13s' from pg_stat_replication"), "t");
+    n1.comes_to_read(&format!("select max(reply_time) > '{heard}'::timestamptz + '45s' from pg_stat_replication"), "t");
     n1.reads(sender, &pid);
     set_mode(n2, "off");
     mesh.settle();

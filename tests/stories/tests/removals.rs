@@ -5,8 +5,20 @@ use spock_mesh::{Mesh, Stop};
 
 const TABLE: &str = "t (id int primary key, v text)";
 
+/// How many slots keep removed rows: the server makes one for its first subscription, whose worker waits a few seconds for it.
+const SLOT: &str = "select count(*) from pg_replication_slots where slot_name = 'spock_tombstones'";
+
+/// Nodes that remember what is removed from here on.
+fn nodes<const N: usize>(names: [&str; N]) -> Mesh {
+    let mesh = Mesh::of(names).with_table(TABLE);
+    for node in mesh.nodes() {
+        node.comes_to_read(SLOT, "1");
+    }
+    mesh
+}
+
 fn three() -> Mesh {
-    Mesh::of(["n1", "n2", "n3"]).with_table(TABLE)
+    nodes(["n1", "n2", "n3"])
 }
 
 fn rows(mesh: &Mesh, want: &str) {
@@ -59,20 +71,17 @@ fn a_key_that_is_inserted_again_after_its_delete_is_there() {
 
 #[test]
 fn the_slot_goes_with_the_last_subscription() {
-    let mesh = Mesh::of(["n1", "n2"]).with_table(TABLE);
+    let mesh = nodes(["n1", "n2"]);
     let n1 = mesh.node("n1");
-    let slot = "select count(*) from pg_replication_slots where slot_name = 'spock_tombstones'";
-    // A subscription that streams is one whose node remembers what is removed.
-    n1.reads(slot, "1");
     n1.sql("select spock.sub_drop(sub_name) from spock.subscription");
-    n1.comes_to_read(slot, "0");
+    n1.comes_to_read(SLOT, "0");
     n1.reads("select count(*) from spock.tombstone_status()", "0");
 }
 
 /// After the retention nothing is kept any more, and vacuum takes the dead rows.
 #[test]
 fn what_is_remembered_goes_after_its_time() {
-    let mesh = Mesh::of(["n1", "n2"]).with_table(TABLE);
+    let mesh = nodes(["n1", "n2"]);
     let n1 = mesh.node("n1");
     n1.sql("insert into t select g, 'a' from generate_series(1, 100) g");
     // The other node could say that it has the deletions.

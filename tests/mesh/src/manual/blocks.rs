@@ -13,8 +13,8 @@
 //! | `text shows` | what the block above prints |
 //! | `... skip: why` | cannot run, and why |
 //!
-//! `<!-- run sql node=n1`, lines, `-->` is run and not shown. A block of a language that can run needs one of these words:
-//! nothing is left out in silence.
+//! `<!-- run sql node=n1`, lines, `-->` is run and not shown; `<!-- run text shows` behind it is what it prints. A block of a
+//! language that can run needs one of these words: nothing is left out in silence.
 
 use std::fmt;
 
@@ -221,12 +221,13 @@ mod tests {
     #[test]
     fn a_chapter_names_its_cluster_and_its_blocks() {
         let text = "# T\n<!-- cluster: n1 n2 joined -->\n```sql node=n1 until\nselect 1;\n```\n```text shows\n1\n```\n\
-                    <!-- run sql node=n2 fails=55000\nselect 2;\n-->\n```text\nx\n```\n```console skip: takes minutes\n$ make\n```\n";
+                    <!-- run sql node=n2 fails=55000\nselect 2;\n-->\n<!-- run text shows\n2\n-->\n```text\nx\n```\n```console skip: takes minutes\n$ make\n```\n";
         let chapter = read(text).unwrap();
         assert_eq!((chapter.nodes.as_slice(), chapter.joined), (&["n1".to_owned(), "n2".to_owned()][..], true));
         let [first, hidden, skipped] = chapter.blocks.as_slice() else { panic!("{:?}", chapter.blocks) };
         assert_eq!((first.line, first.shows.as_ref().map(|shows| shows.text.as_str())), (3, Some("1\n")));
         assert_eq!(hidden.what, What::Sql { node: "n2".to_owned(), until: false, fails: Some("55000".to_owned()) });
+        assert_eq!(hidden.shows.as_ref().map(|shows| shows.text.as_str()), Some("2\n"));
         assert_eq!(skipped.what, What::Skip { reason: "takes minutes".to_owned() });
     }
 

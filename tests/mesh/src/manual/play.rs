@@ -51,7 +51,8 @@ impl Stage {
         let options = ClusterOptions { names: chapter.nodes.clone(), node, leave_stopped: false };
         let stage = Self { cluster: Cluster::create(prefix, &options)? };
         for node in stage.cluster.nodes() {
-            node.execute(&format!("create database {DATABASE}"))?;
+            // A manager of ours may still look into template1, and a template with sessions is not copied.
+            node.execute(&format!("create database {DATABASE} template template0"))?;
         }
         if chapter.joined {
             stage.join()?;
