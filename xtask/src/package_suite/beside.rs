@@ -71,7 +71,7 @@ impl Suite<'_> {
     }
 
     /// What the package that the extension is for is called.
-    fn server_name(&self, family: Family) -> String {
+    pub(super) fn server_name(&self, family: Family) -> String {
         match (self.kind, family) {
             (Kind::Patched, Family::Debian) => format!("spock-postgresql-{}", self.major),
             (Kind::Patched, Family::Enterprise) => format!("spock-postgresql{}", self.major),
@@ -168,13 +168,7 @@ impl Suite<'_> {
             let both = distribution_servers(root.dir()).is_empty() || !changed.trim().is_empty();
             if both { Err(Failure::failed(format!("changed: {}", changed.trim()), "")) } else { Ok(()) }
         })?;
-        checks.check("deb: removal keeps a cluster that somebody made", || {
-            let names: Vec<&str> = packages.iter().map(|package| package.package.as_str()).collect();
-            root.run(&[&["apt-get", "purge", "--yes"], names.as_slice()].concat())?;
-            let kept = root.dir().join(&data).join("main/PG_VERSION");
-            if kept.is_file() { Ok(()) } else { Err(Failure::failed(format!("{} is gone", kept.display()), "")) }
-        })?;
-        Ok(())
+        self.purge_while_served(root, checks, packages, &format!("{data}/main"))
     }
 }
 
