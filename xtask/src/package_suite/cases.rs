@@ -80,6 +80,9 @@ impl Suite<'_> {
         checks.check("deb: debug symbols are found by build id", || papers::symbols_found(&root, &paths()?))?;
         self.tools(&root, checks, "deb", "/usr/bin/spockctrl")?;
         self.relations(&root, checks, Format::Deb)?;
+        if !patched {
+            self.with_distribution(&root, checks)?;
+        }
         let newer = self.newer_of(Format::Deb);
         checks.check("deb: an upgrade keeps the clusters, which go on replicating", || {
             if patched {

@@ -62,7 +62,9 @@ impl Suite<'_> {
         data: &str,
     ) -> Result<()> {
         checks.check("deb: removal stops a cluster, disables its unit, and keeps its files", || {
-            self.enable(root, Family::Debian)?;
+            if !self.is_enabled(root, Family::Debian) {
+                self.enable(root, Family::Debian)?;
+            }
             let names = packages.iter().map(|package| package.package.as_str());
             let (bin, data) = (self.bin(Family::Debian), format!("/{data}"));
             let words: Vec<&str> = ["/bin/sh", "-c", PURGE, "sh", &bin, &data].into_iter().chain(names).collect();
