@@ -57,6 +57,7 @@ pub fn write(
     if let Some(scripts) = &package.scripts {
         let script = |when: &str, body: &str| format!("#!/bin/sh\nset -e\nif {when}; then\n{body}fi\n");
         control.text("DEBIAN/postinst", 0o755, script("[ \"$1\" = configure ]", &scripts.configure));
+        control.text("DEBIAN/prerm", 0o755, script("[ \"$1\" = remove ]", &scripts.stop));
         let gone = "[ \"$1\" = remove ] || [ \"$1\" = purge ]";
         control.text("DEBIAN/postrm", 0o755, script(gone, &scripts.remove));
     }

@@ -134,15 +134,20 @@ impl Payload<'_> {
 
     fn server(&self, family: Family, layout: &Layout, stripped: &Stripped) -> Result<Package> {
         let (plan, name) = (self.plan, self.plan.server_name(family));
-        let texts = self.texts(layout).with("PACKAGE", &name);
+        let texts = self.texts(layout).with("PACKAGE", &name).with("MANUAL", self.plan.extension_name(family));
         let prefix = Layout::own_prefix(plan.major());
         let mut tree = stripped.tree.placed(|path| Some(format!("{}/{path}", Layout::relative(&prefix))));
         let unit = texts.render("systemd/service.in")?;
         tree.text(&format!("usr/lib/systemd/system/{name}@.service"), 0o644, unit);
         tree.text(&format!("usr/lib/sysusers.d/{name}.conf"), 0o644, texts.render("systemd/sysusers.in")?);
         tree.text(&format!("usr/lib/tmpfiles.d/{name}.conf"), 0o644, texts.render("systemd/tmpfiles.in")?);
-        let scripts =
-            Scripts { configure: texts.render("scripts/configure.in")?, remove: texts.render("scripts/remove.in")? };
+        // Debian's way to stop a service asks the administrator's policy first.
+        let systemctl = if family == Family::Debian { "deb-systemd-invoke" } else { "systemctl" };
+        let scripts = Scripts {
+            configure: texts.render("scripts/configure.in")?,
+            stop: texts.clone().with("SYSTEMCTL", systemctl).render("scripts/stop.in")?,
+            remove: texts.render("scripts/remove.in")?,
+        };
         let mut package =
             self.package(&name, &plan.server_version(), Role::Server, &plan.facts.server, &texts, tree)?;
         package.scripts = Some(scripts);
@@ -260,7 +265,7 @@ impl Payload<'_> {
                     0o644,
                     Content::Bytes(super::tarball::gzip(changelog.as_bytes())?),
                 );
-                package.tree.text(&format!("{dir}/copyright"), 0o644, self.copyright()?);
+                package.tree.text(&format!("{dir}/copyright"), 0o644, self.copyright(package)?);
             }
             Family::Enterprise => self.licences(&dir, &mut package.tree)?,
         }
@@ -285,12 +290,21 @@ impl Payload<'_> {
         }
     }
 
-    fn copyright(&self) -> Result<String> {
+    fn copyright(&self, package: &Package) -> Result<String> {
+        // Debug symbols come with the package that they are for.
+        let of = package.name.strip_suffix("-dbgsym").unwrap_or(&package.name);
+        let crates = match of == self.plan.server_name(Family::Debian) {
+            true => String::new(),
+            false => format!(
+                "\n The crates that are linked in, with their licences, are listed in\n /usr/share/doc/{of}/third-party.txt"
+            ),
+        };
         let license = read(&self.root.join("LICENSE"))?;
         let paragraphs =
             license.lines().skip(4).map(|line| if line.is_empty() { " .\n".into() } else { format!(" {line}\n") });
         let license: String = paragraphs.collect();
-        Texts::of(self.root).with("LICENSE", license.trim_end_matches('\n')).render("copyright.in")
+        let texts = Texts::of(self.root).with("LICENSE", license.trim_end_matches('\n')).with("CRATES", crates);
+        texts.render("copyright.in")
     }
 
     fn licences(&self, dir: &str, tree: &mut Tree) -> Result<()> {

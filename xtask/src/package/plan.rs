@@ -251,6 +251,8 @@ impl fmt::Display for Relation {
 pub struct Scripts {
     /// After it was installed or upgraded.
     pub configure: String,
+    /// Before it is removed; not before an upgrade.
+    pub stop: String,
     /// After it was removed.
     pub remove: String,
 }

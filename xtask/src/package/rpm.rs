@@ -49,11 +49,12 @@ fn builder(package: &Package, epoch: u64) -> Result<PackageBuilder> {
         builder.conflicts(dependency(relation));
     }
     if let Some(scripts) = &package.scripts {
-        for name in ["/bin/sh", "shadow-utils", "coreutils"] {
+        for name in ["/bin/sh", "shadow-utils", "coreutils", "util-linux"] {
             builder.requires(Dependency::any(name));
         }
         builder.post_install_script(scripts.configure.as_str());
-        // The argument counts the versions that are left: 1 in an upgrade.
+        // The argument counts the versions that are left: 1 in an upgrade. A failure keeps the package.
+        builder.pre_uninstall_script(format!("if [ \"$1\" = 0 ]; then\nset -e\n{}fi\n", scripts.stop));
         builder.post_uninstall_script(format!("if [ \"$1\" = 0 ]; then\n{}fi\n", scripts.remove));
     }
     Ok(builder)

@@ -185,6 +185,35 @@ mod tests {
         assert_eq!(rfc3339(1_795_824_000 + 3_661), "2026-11-28T01:01:01Z");
     }
 
+    /// Lines `name = value`, also those in comments, each without what is said behind it.
+    fn settings<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<(String, String)> {
+        let is_name = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        let pair = |line: &str| {
+            let (name, value) = line.trim_start_matches('#').split_once('=')?;
+            let value = value.split('#').next()?;
+            is_name(name.trim()).then(|| (name.trim().to_owned(), value.trim().to_owned()))
+        };
+        let mut found: Vec<_> = lines.filter_map(pair).collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn the_manual_and_the_sample_have_the_same_settings() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
+        let plugins = "output_plugin_libraries = 'pgoutput, test_decoding, spock_output'";
+        let sample = read("packaging/spock.conf.in").replace("@OUTPUT_PLUGIN_LIBRARIES@", plugins);
+        let sample = settings(sample.lines());
+        let chapter = read("manual/src/usage.md");
+        let blocks = chapter.split("```").filter_map(|block| block.strip_prefix("ini "));
+        assert_eq!(settings(blocks.flat_map(|block| block.lines().skip(1))), sample);
+        let readme = read("README.md");
+        let blocks = readme.split("```").filter_map(|block| block.strip_prefix("ini "));
+        let wanted = sample.into_iter().filter(|(name, _)| !name.starts_with("max_")).collect::<Vec<_>>();
+        assert_eq!(settings(blocks.flat_map(|block| block.lines().skip(1))), wanted);
+    }
+
     #[test]
     fn the_committed_facts_name_the_current_release() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

@@ -18,18 +18,19 @@ use crate::package::{deb, rpm};
 
 /// A version that is newer than ours.
 const LATER: &str = "999";
-/// Runs the commands of a unit for the cluster `main` by hand, as systemd would: BIN, the unit's file, DATADIR.
+/// The chapter whose commands are run.
+const CHAPTER: &str = "manual/src/building.md";
+
+/// Runs the commands of a unit for the cluster `main`, which is there, by hand, as systemd would: BIN, the unit's file, DATADIR.
 const UNIT: &str = r#"set -eu
 bin=$1 unit=$2 data=$3
 command_of() { sed -n "s|^$1=||p" "$unit" | sed 's|%i|main|g'; }
-"$bin/initdb" -D "$data" -U postgres --auth=trust > /dev/null
-printf "unix_socket_directories = '/tmp'\nlisten_addresses = ''\n" >> "$data/postgresql.conf"
-"$bin/spock-configure" "$data" > /dev/null
+printf "listen_addresses = ''\n" >> "$data/postgresql.conf"
 $(command_of ExecStart) > /dev/null
 trap "$bin/pg_ctl stop -s -m immediate -D $data" EXIT
 [ -s "$(command_of PIDFile)" ]
 $(command_of ExecReload) > /dev/null
-"$bin/psql" -XqAt -h /tmp -U postgres -c 'create extension spock' -c 'select 1' postgres
+"$bin/psql" -XqAt -p 5433 -c 'create extension spock' -c 'select 1' postgres
 $(command_of ExecStop) > /dev/null
 trap - EXIT
 [ ! -e "$(command_of PIDFile)" ]
@@ -71,7 +72,7 @@ impl Suite<'_> {
     }
 
     /// What the package that the extension is for is called.
-    fn server_name(&self, family: Family) -> String {
+    pub(super) fn server_name(&self, family: Family) -> String {
         match (self.kind, family) {
             (Kind::Patched, Family::Debian) => format!("spock-postgresql-{}", self.major),
             (Kind::Patched, Family::Enterprise) => format!("spock-postgresql{}", self.major),
@@ -121,6 +122,36 @@ impl Suite<'_> {
         root.run(&["/bin/sh", "-c", script, "sh", &format!("/{inside}")])
     }
 
+    /// Root's commands of the block in the manual that contains `words`, for this major.
+    pub(super) fn commands(&self, words: &str) -> Result<String> {
+        let path = self.cx.root.join(CHAPTER);
+        let text = fs::read_to_string(&path).map_err(Failure::io("read", &path))?;
+        let block = text.split("```").find(|block| block.starts_with("console ") && block.contains(words));
+        let block = block.ok_or_else(|| Failure::failed(format!("no block of {CHAPTER} has {words}"), ""))?;
+        let lines = block.lines().filter_map(|line| line.strip_prefix("# ")).map(|line| format!("{line}\n"));
+        Ok(lines.collect::<String>().replace("17", self.major.to_string().as_str()))
+    }
+
+    /// The distribution's own server is told of the extension as the manual says.
+    pub(super) fn with_distribution(&self, root: &Root, checks: &mut Checks<'_>) -> Result<()> {
+        checks.check("deb: what the manual says configures the distribution's cluster", || {
+            let commands = self.commands("spock.conf.sample")?;
+            let commands: String = commands
+                .lines()
+                .filter(|line| !line.starts_with("systemctl "))
+                .map(|line| format!("{line}\n"))
+                .collect();
+            root.run(&["/bin/sh", "-c", &format!("set -e\n{commands}")])?;
+            let (postgres, data) =
+                (format!("{}/postgres", self.bin(Family::Debian)), format!("/etc/postgresql/{}/main", self.major));
+            let said = root.run_as("postgres", &[&postgres, "-D", &data, "-C", "shared_preload_libraries"])?;
+            // The copy is the administrator's, so removing the package leaves it.
+            files::remove_if_there(&root.dir().join(Layout::relative(&data)).join("conf.d/spock.conf"))?;
+            if said.trim() == "spock" { Ok(()) } else { Err(Failure::failed(format!("it preloads {said}"), "")) }
+        })?;
+        Ok(())
+    }
+
     /// With systemd and the distribution's server in the same root.
     pub(super) fn beside(&self, root: &Root, checks: &mut Checks<'_>, packages: &[&Artefact]) -> Result<()> {
         let bin = self.bin(Family::Debian);
@@ -153,6 +184,12 @@ impl Suite<'_> {
             let ours: Vec<&str> = said.lines().filter(|line| line.contains("spock")).collect();
             if ours.is_empty() { Ok(()) } else { Err(Failure::failed(ours.join("; "), "")) }
         })?;
+        checks.check("deb: what the manual says makes a cluster and enables its unit", || {
+            // Nothing can be started in a root: systemd does not run there.
+            let commands = self.commands("initdb -D $data")?.replace("enable --now", "enable");
+            root.run(&["/bin/sh", "-c", &format!("set -e\n{commands}")])?;
+            if self.is_enabled(root, Family::Debian) { Ok(()) } else { Err(Failure::failed("it is not enabled", "")) }
+        })?;
         checks.check("deb: the unit's commands start, reload and stop a cluster", || {
             let said =
                 root.run_as("postgres", &["/bin/sh", "-c", UNIT, "sh", &bin, &unit, &format!("/{data}/main")])?;
@@ -168,13 +205,7 @@ impl Suite<'_> {
             let both = distribution_servers(root.dir()).is_empty() || !changed.trim().is_empty();
             if both { Err(Failure::failed(format!("changed: {}", changed.trim()), "")) } else { Ok(()) }
         })?;
-        checks.check("deb: removal keeps a cluster that somebody made", || {
-            let names: Vec<&str> = packages.iter().map(|package| package.package.as_str()).collect();
-            root.run(&[&["apt-get", "purge", "--yes"], names.as_slice()].concat())?;
-            let kept = root.dir().join(&data).join("main/PG_VERSION");
-            if kept.is_file() { Ok(()) } else { Err(Failure::failed(format!("{} is gone", kept.display()), "")) }
-        })?;
-        Ok(())
+        self.purge_while_served(root, checks, packages, &format!("{data}/main"))
     }
 }
 

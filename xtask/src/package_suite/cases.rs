@@ -60,7 +60,7 @@ impl Suite<'_> {
         if !self.has_server(&root, checks, "deb")? {
             return Ok(());
         }
-        let before = root.paths()?;
+        let (before, patched) = (root.paths()?, self.kind == Kind::Patched);
         let packages = self.of(Format::Deb);
         if !checks.check("deb: apt installs it with what it depends on", || self.apt_install(&root, &packages))? {
             return Ok(());
@@ -80,9 +80,18 @@ impl Suite<'_> {
         checks.check("deb: debug symbols are found by build id", || papers::symbols_found(&root, &paths()?))?;
         self.tools(&root, checks, "deb", "/usr/bin/spockctrl")?;
         self.relations(&root, checks, Format::Deb)?;
+        if !patched {
+            self.with_distribution(&root, checks)?;
+        }
         let newer = self.newer_of(Format::Deb);
         checks.check("deb: an upgrade keeps the clusters, which go on replicating", || {
+            if patched {
+                self.enable(&root, Family::Debian)?;
+            }
             self.apt_install(&root, &newer)?;
+            if patched {
+                self.still_enabled(&root, Family::Debian)?;
+            }
             self.write(&root, "postgres", &bin, "2")
         })?;
         checks.check("deb: removal leaves nothing", || {
@@ -92,13 +101,18 @@ impl Suite<'_> {
             root.run(&[&["apt-get", "purge", "--yes"], names.as_slice()].concat())?;
             root.run(&["apt-get", "autoremove", "--purge", "--yes"])?;
             // What the distribution's own server leaves is its own.
-            let ours = |path: &&String| self.kind == Kind::Patched || path.contains("spock");
+            let ours = |path: &&String| patched || path.contains("spock");
             nothing_left(root.paths()?.difference(&before).filter(ours).cloned().collect(), &root)
         })?;
-        match self.kind {
-            Kind::Patched => self.beside(&root, checks, &newer),
-            Kind::Stock => Ok(()),
-        }
+        if patched { self.beside(&root, checks, &newer) } else { Ok(()) }
+    }
+
+    /// Runs rpm on a root, from outside: the root has no rpm.
+    pub(super) fn rpm_in(&self, root: &Root, words: &[&str], files: &[PathBuf]) -> Result<String> {
+        let log = self.cx.root.join("target/pg/log/package-suite.log");
+        let debian = (Family::of(&self.machine) == Family::Debian).then_some("--force-debian");
+        let dir = root.dir().to_string_lossy().into_owned();
+        Child::new("rpm", Path::new("/"), &log).args(["--root", &dir]).args(debian).args(words).args(files).read()
     }
 
     fn rpm(&self, checks: &mut Checks<'_>) -> Result<()> {
@@ -108,12 +122,7 @@ impl Suite<'_> {
         }
         let before = root.paths()?;
         let packages = self.of(Format::Rpm);
-        let rpm = |words: &[&str], files: &[PathBuf]| {
-            let log = self.cx.root.join("target/pg/log/package-suite.log");
-            let debian = (Family::of(&self.machine) == Family::Debian).then_some("--force-debian");
-            let dir = root.dir().to_string_lossy().into_owned();
-            Child::new("rpm", Path::new("/"), &log).args(["--root", &dir]).args(debian).args(words).args(files).read()
-        };
+        let rpm = |words: &[&str], files: &[PathBuf]| self.rpm_in(&root, words, files);
         let files: Vec<PathBuf> = packages.iter().map(|package| package.path.clone()).collect();
         checks.check("rpm: beside the system's libraries and tools they need nothing but each other", || {
             let said = needs::ask_rpm(self.cx, root.dir(), &files)?;
@@ -139,17 +148,27 @@ impl Suite<'_> {
         self.contract(&root, checks, "rpm", paths)?;
         self.tools(&root, checks, "rpm", "/usr/bin/spockctrl")?;
         self.relations(&root, checks, Format::Rpm)?;
-        let bin = self.bin(Family::Enterprise);
-        if self.kind == Kind::Patched {
-            self.round_trip(&root, checks, "rpm", "postgres", &bin)?;
-        } else {
-            checks.skip("rpm: two nodes replicate", "the server that it is for is that of Enterprise Linux");
+        let newer: Vec<PathBuf> = self.newer_of(Format::Rpm).iter().map(|package| package.path.clone()).collect();
+        let upgrade = || rpm(&["--upgrade", "--nodeps", "--nosignature"], &newer).map(drop);
+        let keeps = "rpm: an upgrade keeps the clusters, which go on replicating";
+        match self.kind {
+            Kind::Patched => {
+                let bin = self.bin(Family::Enterprise);
+                self.round_trip(&root, checks, "rpm", "postgres", &bin)?;
+                checks.check(keeps, || {
+                    self.enable(&root, Family::Enterprise)?;
+                    upgrade()?;
+                    self.still_enabled(&root, Family::Enterprise)?;
+                    self.write(&root, "postgres", &bin, "2")
+                })?;
+            }
+            Kind::Stock => {
+                let why = "the server that it is for is that of Enterprise Linux";
+                checks.skip("rpm: two nodes replicate", why);
+                checks.check("rpm: an upgrade goes through", upgrade)?;
+                checks.skip(keeps, why);
+            }
         }
-        checks.check("rpm: an upgrade keeps the clusters, which go on replicating", || {
-            let newer: Vec<PathBuf> = self.newer_of(Format::Rpm).iter().map(|package| package.path.clone()).collect();
-            rpm(&["--upgrade", "--nodeps", "--nosignature"], &newer)?;
-            if self.kind == Kind::Patched { self.write(&root, "postgres", &bin, "2") } else { Ok(()) }
-        })?;
         checks.check("rpm: removal leaves nothing", || {
             files::remove_if_there(&root.dir().join(NODES))?;
             let names: Vec<&str> = packages.iter().map(|package| package.package.as_str()).collect();
@@ -161,7 +180,7 @@ impl Suite<'_> {
                 &root,
             )
         })?;
-        Ok(())
+        if self.kind == Kind::Patched { self.erase_with_systemd(&root, checks) } else { Ok(()) }
     }
 
     fn tar(&self, checks: &mut Checks<'_>) -> Result<()> {
@@ -229,6 +248,21 @@ impl Suite<'_> {
             let served = said.lines().any(|line| line == env!("CARGO_PKG_VERSION"));
             if served { Ok(()) } else { Err(Failure::failed(format!("it said: {said}"), "")) }
         })?;
+        checks.check("oci: the entry point refuses a cluster that was not finished, and says what to do", || {
+            let script = format!(
+                "export LANG=C.UTF-8 PATH={bin}:/bin PGDATA=/var/lib/spock-postgresql/{}/half\n\
+                 initdb -D \"$PGDATA\" -U postgres > /dev/null\n\
+                 spock-entrypoint -C shared_preload_libraries 2>&1 && echo served\n\
+                 spock-configure \"$PGDATA\" > /dev/null\n\
+                 spock-entrypoint -C shared_preload_libraries",
+                self.major
+            );
+            let said = root.run_as("999:999", &["/bin/sh", "-c", &script])?;
+            let lines: Vec<&str> = said.lines().collect();
+            let right = matches!(lines.as_slice(), [why, hint, setting]
+                if why.contains("was not finished") && hint.contains("spock-configure") && *setting == "spock");
+            if right { Ok(()) } else { Err(Failure::failed(format!("it said: {said}"), "")) }
+        })?;
         self.round_trip(&root, checks, "oci", "999:999", &bin)
     }
 
@@ -295,8 +329,12 @@ impl Suite<'_> {
             let found = manifest::exports(root.dir(), &paths()?)?;
             manifest::compare(self.cx, manifest::EXPORTS, &found, self.accept)
         })?;
-        if self.kind == Kind::Patched {
-            checks.check(&format!("{format}: every library is found"), || libraries_found(root, &paths()?))?;
+        checks.check(&format!("{format}: every library is found"), || libraries_found(root, &paths()?))?;
+        // Others have neither.
+        if format == "deb" || format == "rpm" && self.kind == Kind::Patched {
+            checks.check(&format!("{format}: what units and licences refer to is there"), || {
+                references_found(root.dir(), &paths()?)
+            })?;
         }
         checks.check(&format!("{format}: no path of the building machine"), || {
             let home = std::env::var("HOME").unwrap_or_default();
@@ -374,6 +412,29 @@ fn nothing_left(left: Vec<String>, root: &Root) -> Result<()> {
     }
     left.truncate(20);
     Err(Failure::failed(format!("left behind: {}", left.join(", ")), ""))
+}
+
+/// Files that are named by texts of the packages: a unit's documentation, and lists of licences.
+fn references_found(root: &Path, paths: &BTreeSet<String>) -> Result<()> {
+    let (mut found, mut lost) = (0, Vec::new());
+    for path in paths.iter().filter(|path| path.ends_with(".service") || path.ends_with("/copyright")) {
+        let full = root.join(path);
+        let text = fs::read_to_string(&full).map_err(Failure::io("read", &full))?;
+        let named = text.split_whitespace().filter_map(|word| {
+            let page = word.strip_prefix("Documentation=file://");
+            page.or_else(|| word.strip_suffix("third-party.txt").map(|_| word))
+        });
+        for name in named.map(|name| name.trim_start_matches('/')) {
+            found += 1;
+            if !root.join(name).is_file() {
+                lost.push(format!("{path} names /{name}"));
+            }
+        }
+    }
+    if found > 0 && lost.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::failed(format!("of {found} names: {}", lost.join("; ")), ""))
 }
 
 /// The dynamic loader itself says where each library is.

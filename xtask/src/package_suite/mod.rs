@@ -1,7 +1,8 @@
 //! Contract tests of the packages: each is installed in a clean root, compared with its manifest, used, upgraded and removed.
 //!
 //! [`root`] makes clean roots, [`manifest`] describes what is installed, [`needs`] what an rpm asks for, [`cases`] are the tests of
-//! each format, [`beside`] those with packages of others, [`papers`] those of SBOMs, sums and symbols.
+//! each format, [`beside`] those with packages of others, [`removal`] those of what a removal stops and keeps, [`papers`] those of SBOMs, sums
+//! and symbols.
 //!
 //! **Invariants.** Roots are private: nothing is installed on this machine, and servers die with the namespace that they run
 //! in. What cannot run here is said and counts as skipped.
@@ -28,6 +29,7 @@ mod cases;
 mod manifest;
 mod needs;
 mod papers;
+mod removal;
 mod root;
 
 use cases::Suite;

@@ -7,7 +7,7 @@ use crate::cx::Cx;
 use crate::exit::{Failure, Result};
 
 /// Packages of Enterprise Linux that the scripts use.
-const TOOLS: [&str; 3] = ["/bin/sh", "shadow-utils", "coreutils"];
+const TOOLS: [&str; 4] = ["/bin/sh", "shadow-utils", "coreutils", "util-linux"];
 
 /// What `rpm --test` says that is missing when these are installed together.
 pub fn ask_rpm(cx: &Cx, root: &Path, files: &[PathBuf]) -> Result<String> {

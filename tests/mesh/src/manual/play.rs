@@ -1,6 +1,7 @@
 //! One chapter on one cluster.
 //!
 //! Nodes have a database `app`, with the extension and a node of their name when the chapter begins with a joined cluster.
+//! Where a node's shell runs, `spockctrl.json` names all nodes.
 //! In commands `host=n1 dbname=app` stands for the connection string of n1, and output is compared with it put back.
 
 use std::process::{Command, Stdio};
@@ -53,6 +54,8 @@ impl Stage {
         for node in stage.cluster.nodes() {
             // A manager of ours may still look into template1, and a template with sessions is not copied.
             node.execute(&format!("create database {DATABASE} template template0"))?;
+            let path = node.dir().join("spockctrl.json");
+            std::fs::write(&path, stage.operators_file()).map_err(MeshError::io("write", &path))?;
         }
         if chapter.joined {
             stage.join()?;
@@ -67,6 +70,20 @@ impl Stage {
             (format!("host={} dbname={DATABASE}", node.name()), real)
         };
         self.cluster.nodes().iter().map(name).collect()
+    }
+
+    /// The configuration of the operator's program.
+    fn operators_file(&self) -> String {
+        let node = |node: &Node, dsn: &str| {
+            let (name, dir, port) = (node.name(), node.dir().display(), node.port());
+            format!(
+                r#"{{"node_name":"{name}","peer_dsn":"{dsn}","postgres":{{"postgres_ip":"{dir}","postgres_port":{port},
+                "postgres_user":"postgres","postgres_db":"{DATABASE}"}}}}"#
+            )
+        };
+        let nodes = self.cluster.nodes().iter().zip(self.names());
+        let nodes: Vec<String> = nodes.map(|(one, (_, real))| node(one, &real)).collect();
+        format!(r#"{{"spock-nodes":[{}]}}"#, nodes.join(","))
     }
 
     fn join(&self) -> Result<(), MeshError> {
@@ -182,6 +199,8 @@ impl Stage {
         let bin = node.prefix().root().join("bin");
         shell.args(arguments).stdin(Stdio::null()).current_dir(node.dir());
         shell.env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
+        // What somebody keeps at home is none of the chapter's, and what the chapter keeps is no one else's.
+        shell.env("HOME", node.dir()).env_remove("XDG_STATE_HOME").env_remove("SPOCKCTRL_CONFIG");
         shell.envs([("PGUSER", "postgres"), ("PGDATABASE", DATABASE)]);
         shell.env("PGHOST", node.dir()).env("PGPORT", node.port().to_string()).env("PGDATA", node.data());
         let output = shell.output().map_err(|source| MeshError::Io { what: "run a shell".into(), source })?;
