@@ -420,14 +420,16 @@ fn what_may_pass_by_itself_is_tried_again_when_parked_transactions_are_applied()
         format!(
             "drop sequence if exists tries; create sequence tries;
              create or replace function contend() returns trigger language plpgsql as
-                 $$begin if nextval('tries') < {tries} then raise serialization_failure; end if; return new; end$$"
+                 $$begin if nextval('public.tries') < {tries} then raise serialization_failure; end if; return new; end$$"
         )
     };
     n2.sql(&contends_until(1000)).sql(
         "create trigger contends before insert on acct for each row execute function contend();
          alter table acct enable always trigger contends",
     );
-    n2.reads("select spock.replay_parked()", "0").reads(PARKED, "40001 \"public\".\"acct\"");
+    let error = n2.sql_error("select spock.replay_parked()");
+    assert!(error.code == "55000" && error.detail.contains("SQLSTATE 40001"), "{error}");
+    n2.reads(PARKED, "40001 \"public\".\"acct\"");
     n2.reads("select last_value from tries", "5");
     n2.sql(&contends_until(4)).reads("select spock.replay_parked()", "1").reads("select id from acct", "1");
     n2.reads(COUNT, "0").reads("select last_value from tries", "4");

@@ -210,10 +210,8 @@ fn answer(
         let (Some(id), false) = (under_way.get(), caught.is_shutdown()) else { caught.report.raise() };
         let report = left(stream, caught);
         tries += 1;
-        if may_pass(report.0.code) && tries < TRIES_MAX {
-            // Half of the jitter: nobody else tries this transaction.
-            stand_still(PAUSES.wait(tries, 500));
-            alive();
+        if tries < TRIES_MAX && may_pass(report.0.code) {
+            stand_still(tries, alive);
             continue;
         }
         note(subscription, id, report);
@@ -235,12 +233,15 @@ fn answer(
     ));
 }
 
-fn stand_still(length: Duration) {
-    let started = Instant::now();
+/// Before the next try of a transaction that has failed `tries` times.
+fn stand_still(tries: u32, alive: &mut dyn FnMut()) {
+    // Without jitter: nobody else tries it.
+    let (length, started) = (PAUSES.wait(tries, 500), Instant::now());
     while let Some(left) = length.checked_sub(started.elapsed()) {
         latch::wait(left.max(Duration::from_millis(1)));
         latch::check_interrupts();
     }
+    alive();
 }
 
 /// What went wrong, and in which relation. Nothing of the transaction is left.
