@@ -87,7 +87,7 @@ impl<'s> ProviderClock<'s> {
 
 /// What it means to users. A stock server cannot make a session's commit later than what it follows.
 fn consequence() -> &'static str {
-    if server::features().commit_clock.is_some() {
+    if server::has_commit_clock() {
         "Nodes end equal all the same, but of two changes of a row, made on two nodes one soon after the other, the earlier may win."
     } else {
         "On the node that is behind, a change of a row that has just come from the other one can count as older than the row: other \
