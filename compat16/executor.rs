@@ -251,6 +251,18 @@ pub unsafe fn register_rmgr(id: pg_sys::RmgrId, rmgr: *const pg_sys::RmgrData) {
     unsafe { pg_sys::RegisterCustomRmgr(id, rmgr) }
 }
 
+/// Privileges on the table of a query are asked for `user`, whoever runs it.
+///
+/// # Safety
+/// The query was analysed just now and names one table.
+pub unsafe fn check_as(query: *mut pg_sys::Query, user: pg_sys::Oid) {
+    // SAFETY: the caller's promise: each list has one element.
+    unsafe {
+        let permissions = (*(*(*query).rteperminfos).elements).ptr_value.cast::<pg_sys::RTEPermissionInfo>();
+        (*permissions).checkAsUser = user;
+    }
+}
+
 /// Runs a started query to its end.
 ///
 /// # Safety

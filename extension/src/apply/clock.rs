@@ -1,5 +1,6 @@
 //! Commit times that respect causality: a local change made after a remote one was applied must be later than it.
-//! A patched server's commit clock does that; on a stock server the commit waits for the local clock.
+//! A patched server's commit clock does that; on a stock server the commit waits for the local clock, up to a limit. Beyond it what a
+//! session makes of such a row is the older version, here too late to be told: that is warned about.
 
 use crate::error::Report;
 use crate::pg::latch;
@@ -56,8 +57,8 @@ fn warn(ahead_us: i64) {
             format!("the clock of the node where a change was made is {} ms ahead of ours", ahead_us / 1000),
         )
         .detail(format!(
-            "Conflicts between the two nodes may be decided for the older change. Transactions of this kind since the worker \
-             started: {count}."
+            "What a session changes here in such a row counts as older than the row until our clock is past it: other nodes \
+             keep the row, and differ from this one. Transactions of this kind since the worker started: {count}."
         ))
         .hint("Synchronise the clocks of all nodes, or raise \"spock.maximum_clock_skew\"."),
     );

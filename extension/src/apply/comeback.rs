@@ -27,6 +27,7 @@ use crate::pg::lock::TryLock;
 use crate::pg::origin;
 use crate::pg::raise::{Level, log};
 use crate::pg::relation::{Kind, LockMode, Table, TableId};
+use crate::pg::row_image::RowImage;
 use crate::pg::scope::{ActiveSnapshot, MemoryContext, Txn};
 use crate::pg::search::Found;
 use crate::pg::session::{self, OwnerScope};
@@ -198,14 +199,14 @@ fn in_transaction(tools: &mut Tools<'_>, entry: &Entry) -> Result<bool, Report> 
     let mut target = Target::prepare(table, Some(&Rc::new(key)), &columns, &defaults);
     target.start_remote(&row.image);
     target.remote.finish();
-    let back = place(tools, &mut target, entry.id)?;
+    let back = place(tools, &mut target, (entry.id, row.image))?;
     drop(target);
     drop(owner);
     Ok(back)
 }
 
 /// Puts the row in `remote` into its table, if it is to be visible.
-fn place(tools: &mut Tools<'_>, target: &mut Target, id: i64) -> Result<bool, Report> {
+fn place(tools: &mut Tools<'_>, target: &mut Target, (id, image): (i64, RowImage)) -> Result<bool, Report> {
     let Tools { versions, removals, .. } = tools;
     let mut claimed = false;
     for _ in 0..TRIES_MAX {
@@ -230,7 +231,8 @@ fn place(tools: &mut Tools<'_>, target: &mut Target, id: i64) -> Result<bool, Re
             }
             return Ok(false);
         }
-        if !claimed && !catalog::delete(id)? {
+        // Another worker may have added to it meanwhile: then it is looked at again.
+        if !claimed && !catalog::delete_as(id, image.clone())? {
             return Ok(false);
         }
         claimed = true;

@@ -56,6 +56,16 @@ pub struct Known {
     last: Option<(u32, u32, bool)>,
 }
 
+/// Where a row may be that is not in its table.
+pub enum Unseen {
+    /// Nowhere.
+    Nowhere,
+    /// Displaced: its id, and what it is. `Target::merged` has its values. Nobody else changes it until the transaction ends.
+    Displaced(i64, Displaced),
+    /// Nowhere now, but it may have come back into its table since that was looked at.
+    MayBeBack,
+}
+
 impl Known {
     /// Whether rows of `table` may be displaced. A look at one number, as long as the answer is that of before.
     pub fn has_displaced(&mut self, table: u32) -> bool {
@@ -68,6 +78,13 @@ impl Known {
                 marked
             }
         }
+    }
+
+    /// Whether rows of `table` may be displaced, or may have been since this process last asked about any.
+    fn had_displaced(&mut self, table: u32) -> (bool, bool) {
+        let before = self.last.map(|(_, epoch, _)| epoch);
+        let has = self.has_displaced(table);
+        (has, has || before != self.last.map(|(_, epoch, _)| epoch))
     }
 }
 
@@ -83,21 +100,39 @@ fn kept(version: &merge::Version, xid: Option<u32>) -> Version {
     Version { time, origin: version.origin, xid: xid.unwrap_or_default() }
 }
 
-/// The displaced row with the key of `remote`; `merged` has its values then. The key has no visible row.
-pub fn of_key(target: &mut Target, removals: &mut Removals) -> Result<Option<(i64, Displaced)>, Report> {
+/// The displaced row with the key of `remote`, which had no visible row a moment ago. Two workers may have displaced two states of
+/// it: only the newest counts, and older ones go.
+pub fn of_key(target: &mut Target, removals: &mut Removals, versions: &Versions) -> Result<Unseen, Report> {
     let table = target.table().id().get();
-    if !removals.displaced.has_displaced(table) {
-        return Ok(None);
-    }
-    for (id, row) in catalog::of_key(table, target.key_hash())? {
+    let (has, had) = removals.displaced.had_displaced(table);
+    let rows = if has { catalog::of_key_locked(table, target.key_hash())? } else { Vec::new() };
+    let mut newest: Option<(i64, Displaced)> = None;
+    for (id, row) in rows {
         target.start_merged(&row.image);
         target.merged.finish();
-        if target.merged_has_key_of_remote() {
-            return Ok(Some((id, row)));
+        if !target.merged_has_key_of_remote() {
+            continue;
+        }
+        let rank = |row: &Displaced| versions.ranked(row.version.into());
+        let older = match &newest {
+            Some((_, known)) if rank(known) >= rank(&row) => Some(id),
+            _ => newest.replace((id, row)).map(|(older, _)| older),
+        };
+        if let Some(older) = older {
+            catalog::delete(older)?;
         }
     }
-    target.merged.clear();
-    Ok(None)
+    match newest {
+        Some((id, row)) => {
+            target.start_merged(&row.image);
+            target.merged.finish();
+            Ok(Unseen::Displaced(id, row))
+        }
+        None => {
+            target.merged.clear();
+            Ok(if had { Unseen::MayBeBack } else { Unseen::Nowhere })
+        }
+    }
 }
 
 /// Whether the row in `local` keeps its value against the one in `remote`.

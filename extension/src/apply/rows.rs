@@ -30,6 +30,8 @@ mod out_of_sight;
 mod overflow;
 mod rekey;
 
+use out_of_sight::Hidden;
+
 /// How often an insert that a unique index objected to is tried again without an error, when the row that objected is
 /// gone at the second look. Then the index decides: it waits, and raises 23505 if the row is there.
 const INSERT_RETRIES_MAX: u32 = 3;
@@ -103,7 +105,15 @@ impl Row<'_> {
         self.read(old.unwrap_or(new), false)?;
         loop {
             let found = self.find();
-            let displaced = if found == Found::Missing { self.displaced()? } else { None };
+            let displaced = match found {
+                Found::Missing => self.displaced(versions)?,
+                Found::Row => Hidden::Nothing,
+            };
+            let displaced = match displaced {
+                Hidden::Nothing => None,
+                Hidden::Row(row) => Some(row),
+                Hidden::Back => continue,
+            };
             let old_hash = displaced.is_some().then(|| self.target.key_hash());
             if old.is_some() {
                 // The search is done: from here on `remote` is the new row.
@@ -134,9 +144,10 @@ impl Row<'_> {
         self.read(old, false)?;
         loop {
             if self.find() == Found::Missing {
-                return match self.displaced()? {
-                    Some(displaced) => self.delete_displaced(versions, displaced),
-                    None => self.delete_missing(versions),
+                return match self.displaced(versions)? {
+                    Hidden::Row(displaced) => self.delete_displaced(versions, displaced),
+                    Hidden::Nothing => self.delete_missing(versions),
+                    Hidden::Back => continue,
                 };
             }
             let local = self.local_version(versions)?;
@@ -247,13 +258,20 @@ impl Row<'_> {
                 }
             }
             if over.is_none() {
-                if let Some((id, row)) = self.displaced()? {
-                    match self.replaces(versions, kind, id, &row)? {
+                match self.displaced(versions)? {
+                    Hidden::Row((id, row)) => match self.replaces(versions, kind, id, &row)? {
                         Ok(conflict) => over = Some(conflict),
                         Err(lost) => return Ok(Some(lost)),
+                    },
+                    Hidden::Nothing => {
+                        if let Some(lost) = self.lost(versions, change)? {
+                            return Ok(Some(lost));
+                        }
                     }
-                } else if let Some(lost) = self.lost(versions, change)? {
-                    return Ok(Some(lost));
+                    Hidden::Back => {
+                        look = true;
+                        continue;
+                    }
                 }
             }
             // A possible duplicate without a row under our key: it went away, or it is another unique key.

@@ -8,7 +8,7 @@
 
 use crate::error::Report;
 use crate::pg::raise::{Level, log, log_line};
-use crate::pg::{process, session};
+use crate::pg::{process, server, session};
 use crate::settings;
 use crate::worker::skew;
 use pgrx::PgSqlErrorCode;
@@ -77,10 +77,20 @@ impl<'s> ProviderClock<'s> {
         let message = format!("the clock of node \"{}\" is {apart_ms} ms {side} ours", self.name);
         Report::new(PgSqlErrorCode::ERRCODE_WARNING, message)
             .detail(format!(
-                "Measured to within {} ms; \"spock.maximum_clock_skew\" is {limit_ms} ms. Nodes end equal all the same, but of \
-                 two changes of a row, made on two nodes one soon after the other, the earlier may win.",
-                known.uncertainty_us.unsigned_abs().div_ceil(1000)
+                "Measured to within {} ms; \"spock.maximum_clock_skew\" is {limit_ms} ms. {}",
+                known.uncertainty_us.unsigned_abs().div_ceil(1000),
+                consequence()
             ))
             .hint("Synchronise the clocks of all nodes; the view spock.clock_skew shows them.")
+    }
+}
+
+/// What it means to users. A stock server cannot make a session's commit later than what it follows.
+fn consequence() -> &'static str {
+    if server::has_commit_clock() {
+        "Nodes end equal all the same, but of two changes of a row, made on two nodes one soon after the other, the earlier may win."
+    } else {
+        "On the node that is behind, a change of a row that has just come from the other one can count as older than the row: other \
+         nodes keep the row, and differ from that node."
     }
 }

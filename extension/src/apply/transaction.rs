@@ -615,7 +615,7 @@ impl<'s> Applier<'s> {
         drop(snapshot);
         let wrote = session::current_xid().is_some();
         if wrote {
-            clock::before_commit(begin.committed_at);
+            clock::before_commit(begin.committed_at.max(self.versions.latest_time()));
             fault::point(fault::APPLY_UNCOMMITTED);
             progress_wal::announce(self.origin.number(), self.origin.position(), end);
             fault::point_after_flush(fault::APPLY_ANNOUNCED);

@@ -41,6 +41,8 @@ pub struct Versions {
     /// Of what is being applied: the transaction, or a row with a version of its own.
     remote: Version,
     transaction: Version,
+    /// The largest time of both since the transaction began.
+    latest: PgTime,
     /// The transaction asked for last.
     last: Option<(u32, LocalVersion)>,
     /// Parts of the open transaction, and the versions that their rows keep.
@@ -53,7 +55,8 @@ impl Versions {
     pub fn new(local: &Node, nodes: &[Node], provider: NodeId) -> Self {
         let tiebreakers = nodes.iter().map(|node| (node.id, node.tiebreaker)).collect();
         let remote = Version { time: None, tiebreaker: Tiebreaker::of_node(provider), origin: provider };
-        Self { local: local.id, tiebreakers, remote, transaction: remote, last: None, parts: BTreeMap::new() }
+        let latest = PgTime::from_micros(i64::MIN);
+        Self { local: local.id, tiebreakers, remote, transaction: remote, latest, last: None, parts: BTreeMap::new() }
     }
 
     /// Whether the catalog was asked about `node` already.
@@ -75,6 +78,7 @@ impl Versions {
     pub fn begin(&mut self, time: PgTime, origin: NodeId) {
         self.remote = self.version(Some(time), origin);
         self.transaction = self.remote;
+        self.latest = time;
         self.last = None;
         self.parts.clear();
     }
@@ -82,6 +86,7 @@ impl Versions {
     /// A row of that version is applied until [`Versions::end_row`], by the part `xid` of the open transaction.
     pub fn begin_row(&mut self, xid: FullXid, time: PgTime, origin: NodeId) {
         self.remote = self.version(Some(time), origin);
+        self.latest = self.latest.max(time);
         // The part's number in a row.
         self.keeps(xid, LocalVersion::Known { xid: xid.0 as u32, time, origin });
     }
@@ -177,6 +182,11 @@ impl Versions {
     /// Its time.
     pub fn remote_time(&self) -> PgTime {
         self.remote.time.unwrap_or(PgTime::from_micros(0))
+    }
+
+    /// A time that nothing which was applied since the transaction began is later than.
+    pub fn latest_time(&self) -> PgTime {
+        self.latest
     }
 
     /// It as one of the core's.

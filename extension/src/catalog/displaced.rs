@@ -4,7 +4,7 @@
 //! 1. A row is written and deleted in the transaction that takes it out of its table or puts it back.
 //! 2. Times are microseconds since 2000. A version of unknown time has a time before that of copied rows.
 
-use super::query::{Row, execute, select, select_one};
+use super::query::{Row, execute, execute_returning, select, select_one};
 use super::topology::oid;
 use crate::error::Report;
 use crate::pg::row_image::{RowImage, Texts};
@@ -83,15 +83,16 @@ fn whole(row: &Row<'_>) -> Result<(i64, Displaced), Report> {
     Ok((row.get(1)?, Displaced { version: version(row, 2)?, image }))
 }
 
-/// Displaced rows of `table` whose keys have that hash.
-pub fn of_key(table: u32, hash: Option<i64>) -> Result<Vec<(i64, Displaced)>, Report> {
+/// Displaced rows of `table` whose keys have that hash. They stay as they are until the transaction ends: somebody who is about to
+/// put one of them back, or to change it, is waited for, and then it is not, or otherwise, in the answer.
+pub fn of_key_locked(table: u32, hash: Option<i64>) -> Result<Vec<(i64, Displaced)>, Report> {
     let sql = concat!(
         "SELECT displaced_id, ",
         version_columns!(),
         ", row_columns, row_values FROM spock.displaced_row
-         WHERE relation = $1::oid AND (key_hash = $2 OR $2 IS NULL AND key_hash IS NULL) ORDER BY displaced_id"
+         WHERE relation = $1::oid AND (key_hash = $2 OR $2 IS NULL AND key_hash IS NULL) ORDER BY displaced_id FOR UPDATE"
     );
-    select(sql, &[oid(table), hash.into()], whole)
+    execute_returning(sql, &[oid(table), hash.into()], whole)
 }
 
 /// One of them.
@@ -128,6 +129,12 @@ pub fn set_image(id: i64, image: RowImage) -> Result<(), Report> {
         &[id.into(), image.columns.into(), image.values.into()],
     )
     .map(drop)
+}
+
+/// It is displaced no more, if it still has that image. False: somebody else was faster.
+pub fn delete_as(id: i64, image: RowImage) -> Result<bool, Report> {
+    let sql = "DELETE FROM spock.displaced_row WHERE displaced_id = $1 AND row_columns = $2 AND row_values = $3";
+    Ok(execute(sql, &[id.into(), image.columns.into(), image.values.into()])? == 1)
 }
 
 /// It is displaced no more. False: it was not, somebody else was faster.

@@ -10,6 +10,7 @@ use super::side::{Peer, Side, parsed, required};
 use crate::catalog::query::{Row, select};
 use crate::error::Report;
 use crate::pg::{latch, message};
+use crate::sync::provider::Session;
 use pgrx::PgSqlErrorCode;
 use spock_core::types::{Lsn, NodeId};
 use spock_core::wire::control::Payload;
@@ -28,11 +29,11 @@ const POSITIONS: &str =
    JOIN spock.local_node l ON l.node_id = s.sub_target
    LEFT JOIN pg_catalog.pg_replication_origin_status o ON o.external_id = s.sub_slot_name::pg_catalog.text";
 
-fn positions(rows: Vec<Vec<Option<String>>>) -> Result<Positions, Report> {
+fn positions(rows: Vec<Vec<Option<String>>>, one_of_two: fn(u64, u64) -> u64) -> Result<Positions, Report> {
     let mut found = Positions::new();
     for row in rows {
         let (node, lsn) = (parsed(&row, 0)?, position(required(&row, 1)?));
-        found.entry(node).and_modify(|known| *known = lsn.min(*known)).or_insert(lsn);
+        found.entry(node).and_modify(|known| *known = one_of_two(lsn, *known)).or_insert(lsn);
     }
     Ok(found)
 }
@@ -44,8 +45,21 @@ pub fn position(text: &str) -> u64 {
 
 /// Those of this node. As the owner: the server shows positions to superusers only, and they are no secret.
 pub fn local_positions() -> Result<Positions, Report> {
-    let text = |row: &Row<'_>| Ok(vec![row.opt::<String>(1)?, row.opt::<String>(2)?]);
-    positions(select(POSITIONS, &[], text)?)
+    positions(select(POSITIONS, &[], texts)?, u64::min)
+}
+
+fn texts(row: &Row<'_>) -> Result<Vec<Option<String>>, Report> {
+    Ok(vec![row.opt(1)?, row.opt(2)?])
+}
+
+/// Up to where this node may have something of each of its providers; the largest of several subscriptions to one.
+pub fn furthest_positions() -> Result<Positions, Report> {
+    positions(select(POSITIONS, &[], texts)?, u64::max)
+}
+
+/// Those of another node. What it asks for, C nodes have, too.
+pub fn positions_of(session: &mut Session) -> Result<Positions, Report> {
+    positions(session.query("ask how far the other node is", POSITIONS, &[])?.into_values(), u64::min)
 }
 
 /// How long is left to wait for what is under way.
@@ -99,7 +113,7 @@ pub fn cut(plan: &Plan, peer: &mut Peer, budget: &mut Budget) -> Result<bool, Re
     let mut thirds = None;
     loop {
         let here = local_positions()?;
-        let there = positions(peer.ask("ask how far the other node is", POSITIONS)?)?;
+        let there = positions(peer.ask("ask how far the other node is", POSITIONS)?, u64::min)?;
         let thirds = *thirds.get_or_insert_with(|| add_thirds(&mut targets, &here, &there, [own, other]));
         let behind = |target: &&Target| {
             let positions = if target.here { &here } else { &there };

@@ -4,9 +4,11 @@
 //! 1. A row is replaced or deleted only as long as it is the version that was compared.
 //! 2. Whoever calls may write the table; code of its owner (index expressions, checks, defaults) runs as the owner.
 //! 3. All rows of a transaction have one time and origin, and it is not sent on as a change of this node.
+//! 4. What a session writes afterwards is later than that time, as after a change that was applied.
 
 use super::plan::writable;
 use super::side::settings;
+use crate::apply::clock;
 use crate::catalog::query::{execute_as_is, select_as_is};
 use crate::catalog::relations::Relation;
 use crate::error::Report;
@@ -136,5 +138,8 @@ fn write(table: &Relation, order: &Order, statement: &str) -> Result<bool, Repor
     let written = execute_as_is(statement)?;
     drop(owner);
     drop(scope);
+    if written > 0 {
+        clock::before_commit(order.time);
+    }
     Ok(written > 0)
 }

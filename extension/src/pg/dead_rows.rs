@@ -100,8 +100,8 @@ unsafe fn remover(slot: &Slot, ends: Ends) -> Option<u32> {
 /// # Safety
 /// As for [`remover`].
 unsafe fn end_of(slot: &Slot, ends: Ends) -> Option<(u32, Option<pg_sys::ItemPointerData>)> {
-    // SAFETY: a slot of a heap table that is not empty holds a pin on the page of its row; nothing between locking and
-    // unlocking can raise, and the answers about transactions are asked for afterwards.
+    // SAFETY: a slot of a heap table that is not empty holds a pin on the page of its row. What reads the members of a multixact
+    // can raise while the page is locked; nothing here has a destructor, and abort lets the page go.
     let (xmin, xmax, infomask, next) = unsafe {
         let slot = slot.raw();
         if (*slot).tts_ops != &raw const pg_sys::TTSOpsBufferHeapTuple {

@@ -137,6 +137,11 @@ impl<'t> TableRef<'t> {
         RelId(unsafe { (*self.raw).rd_id }.to_u32())
     }
 
+    pub(super) fn owner(self) -> pg_sys::Oid {
+        // SAFETY: the relation is open.
+        unsafe { (*(*self.raw).rd_rel).relowner }
+    }
+
     /// Table name, in the encoding of the database.
     pub fn name(self) -> Vec<u8> {
         // SAFETY: the relation is open; a name is NUL-terminated.

@@ -3,10 +3,14 @@
 //! # Invariants
 //! 1. A filter is used in its stored form, as the output plugin uses it: nothing is parsed again, so no search path of the
 //!    caller can change what it means.
-//! 2. The query runs as the caller, under the snapshot of the calling statement: privileges and row security are the server's.
+//! 2. What may be read is asked for the caller, under the snapshot of the calling statement: privileges and row security are the
+//!    server's. Filters run as the table's owner, see `predicate`; where policies hold for the caller, who is no superuser then, all
+//!    runs as the caller, because policies ask who that is.
 //! 3. Memory does not grow with the table: rows go to the tuplestore one by one, which spills beyond `work_mem`.
 
 use super::compat::executor as compat;
+use super::relation::{LockMode, Table, TableId};
+use super::session::OwnerScope;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::ffi::CString;
 
@@ -80,9 +84,22 @@ impl FilteredRows {
                     conditions = pg_sys::lappend(conditions, pg_sys::stringToNode(tree.as_ptr()));
                 }
                 (*(*query).jointree).quals = pg_sys::make_orclause(conditions).cast();
+                compat::check_as(query, pg_sys::GetUserId());
             }
             Ok(query)
         }
+    }
+
+    /// `None`: there are no filters, or all runs as the caller.
+    fn enter_owner(&self) -> Option<OwnerScope> {
+        self.filters.as_ref()?;
+        let relation = pg_sys::Oid::from(self.relation);
+        // SAFETY: looks at catalogs, and raises nothing about policies.
+        let policies = unsafe { pg_sys::check_enable_rls(relation, pg_sys::InvalidOid, true) };
+        if policies == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32 {
+            return None;
+        }
+        Table::try_open(TableId::of(self.relation), LockMode::AccessShare).as_ref().and_then(OwnerScope::enter)
     }
 
     /// Answers a call of a set-returning function whose rows have the type of the table.
@@ -98,6 +115,7 @@ impl FilteredRows {
             pg_sys::InitMaterializedSRF(raw, 0);
             let result = (*raw).resultinfo.cast::<pg_sys::ReturnSetInfo>();
             let query = self.query(&text)?;
+            let owner = self.enter_owner();
             let rewritten = pg_sys::QueryRewrite(query);
             let query = (*(*rewritten).elements).ptr_value.cast::<pg_sys::Query>();
             let plan = pg_sys::pg_plan_query(query, text.as_ptr(), 0, core::ptr::null_mut());
@@ -126,6 +144,7 @@ impl FilteredRows {
             pg_sys::ExecutorFinish(run);
             pg_sys::ExecutorEnd(run);
             pg_sys::FreeQueryDesc(run);
+            drop(owner);
         }
         Ok(pg_sys::Datum::from(0_usize))
     }

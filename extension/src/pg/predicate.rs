@@ -5,10 +5,13 @@
 //!    deletes that context.
 //! 2. A value that did not change and is stored out of line is not looked at: the table as it is now may have lost it.
 //! 3. Asking leaves the memory context and the stack of snapshots as they were.
+//! 4. The functions that it calls are users', and can have another body than when the filter was set: they run as the table's owner,
+//!    never as the role that reads the stream.
 
 use super::compat::decoding as compat;
 use super::decoding::{TableRef, TupleRef};
 use super::memory::OwnedContext;
+use super::session::OwnerScope;
 use super::types::is_on_disk;
 use pgrx::pg_sys;
 use std::ffi::CString;
@@ -20,6 +23,8 @@ pub struct Predicate {
     slot: *mut pg_sys::TupleTableSlot,
     /// Columns that it reads and whose values can be stored out of line, by number.
     out_of_line: Vec<u16>,
+    /// The table's owner. Another one makes another predicate: the table is invalidated then.
+    owner: pg_sys::Oid,
 }
 
 /// The snapshot of the transaction that is being decoded, active while an expression runs: functions may ask for one, and
@@ -58,6 +63,8 @@ impl Predicate {
             .collect();
         let text = CString::new(node_tree).unwrap_or_default();
         let _snapshot = DecodingSnapshot::push();
+        let owner = table.owner();
+        let _owner = OwnerScope::enter_as(owner);
         let _scope = home.enter();
         // SAFETY: inside a transaction, in a context that outlives the predicate. The tree was written by the server for
         // this table; the descriptor is copied, so later changes of the table do not reach the compiled state.
@@ -69,7 +76,7 @@ impl Predicate {
             let context = pg_sys::MakePerTupleExprContext(estate);
             let descriptor = pg_sys::CreateTupleDescCopyConstr(table.descriptor());
             let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &raw const pg_sys::TTSOpsHeapTuple);
-            Self { state, context, slot, out_of_line }
+            Self { state, context, slot, out_of_line, owner }
         }
     }
 
@@ -77,6 +84,7 @@ impl Predicate {
     /// expression are raised.
     pub fn holds(&mut self, tuple: TupleRef<'_>) -> Option<bool> {
         let _snapshot = DecodingSnapshot::push();
+        let _owner = OwnerScope::enter_as(self.owner);
         let mut null = true;
         // SAFETY: all three live in the predicate's context; the tuple is a row of its table and outlives the call, after
         // which the slot forgets it.

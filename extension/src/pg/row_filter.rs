@@ -3,12 +3,14 @@
 //! # Invariants
 //! 1. A filter is one expression over the columns of one table: no other table, no subquery, no aggregate.
 //! 2. The stored form names columns by number, so a filter is made for each partition on its own, never copied to one.
+//! 3. Filters run as the owner of their table, who must be allowed to.
 
 use core::ffi::CStr;
 use pgrx::datum::DatumWithOid;
 use pgrx::{PgSqlErrorCode, pg_sys};
 use std::ffi::CString;
 
+use super::session::OwnerScope;
 use crate::error::Report;
 
 /// A checked filter in its stored form (`pg_node_tree`).
@@ -108,6 +110,10 @@ impl RowFilter {
             let checked = pg_sys::coerce_to_boolean(state, checked, c"row filter".as_ptr());
             pg_sys::assign_expr_collations(state, checked);
             let volatile = pg_sys::contain_volatile_functions(checked);
+            let owner = OwnerScope::enter_as((*(*table).rd_rel).relowner);
+            // Asks whether the owner may call the functions.
+            pg_sys::ExecInitExpr(pg_sys::expression_planner(checked.cast()), core::ptr::null_mut());
+            drop(owner);
             let stored = CStr::from_ptr(pg_sys::nodeToString(checked.cast())).to_string_lossy().into_owned();
             pg_sys::free_parsestate(state);
             pg_sys::table_close(table, pg_sys::NoLock as pg_sys::LOCKMODE);

@@ -79,7 +79,12 @@ fn parses_log_old_value() -> bool {
     }
 }
 
-/// What this server has. Looked up once in each process; call it inside a transaction or in a worker.
+/// Whether the server has the commit clock. Also outside a transaction.
+pub fn has_commit_clock() -> bool {
+    find_commit_clock().is_some()
+}
+
+/// What this server has. Looked up once in each process, inside a transaction.
 pub fn features() -> &'static Features {
     static FEATURES: OnceLock<Features> = OnceLock::new();
     FEATURES.get_or_init(|| Features {

@@ -90,7 +90,11 @@ pub struct OwnerScope {
 impl OwnerScope {
     /// Switches to the owner of `table`. `None`: the owner is who we are already.
     pub fn enter(table: &Table) -> Option<Self> {
-        let owner = table.owner();
+        Self::enter_as(table.owner())
+    }
+
+    /// Switches to a table's owner. `None`: that is who we are already.
+    pub(super) fn enter_as(owner: pg_sys::Oid) -> Option<Self> {
         let (mut user, mut context) = (pg_sys::InvalidOid, 0);
         // SAFETY: reads and sets state of this backend. A superuser cannot be kept from anything: no restriction.
         unsafe {

@@ -4,6 +4,7 @@
 //! # Invariants
 //! 1. A TRUNCATE that prepares a copy is not replicated: no other node loses rows by it.
 //! 2. Only the table itself is emptied. One that others refer to is refused, because those would not be copied again.
+//! 3. What is emptied is at the provider: what this node, and other nodes, had written in it. No stream brings it here again.
 
 use pgrx::PgSqlErrorCode;
 use spock_core::sync::{SyncKind, SyncState, TableName};
@@ -20,6 +21,7 @@ use crate::pg::authority::require_administrator;
 use crate::pg::function::{Answer, Call, Value};
 use crate::pg::heap;
 use crate::settings::{self, ReadOnly};
+use crate::sync::ahead::Ahead;
 use crate::sync::copy;
 use crate::sync::provider::Session;
 use crate::worker::displaced;
@@ -54,11 +56,13 @@ fn refuse_own(table: &Relation) -> Result<(), Report> {
     .hint("Tables that a replication set of the provider has can be synchronized."))
 }
 
-/// 22023 when the provider does not send the table to this subscription: it would be emptied and not filled again.
-fn require_provided(subscription: &Subscription, table: &TableName) -> Result<(), Report> {
-    let remote = Session::open(subscription, "sync")?.tables(&subscription.replication_sets)?;
+/// 22023 when the provider does not send the table to this subscription: it would be emptied and not filled again. The session
+/// with the provider.
+fn require_provided(subscription: &Subscription, table: &TableName) -> Result<Session, Report> {
+    let mut session = Session::open(subscription, "sync")?;
+    let remote = session.tables(&subscription.replication_sets)?;
     if remote.iter().any(|remote| remote.name == *table) {
-        return Ok(());
+        return Ok(session);
     }
     Err(Report::new(
         PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
@@ -67,12 +71,14 @@ fn require_provided(subscription: &Subscription, table: &TableName) -> Result<()
     .hint("Add it on the provider with spock.repset_add_table, or the set here with spock.sub_add_repset."))
 }
 
-/// Empties tables here, and only here. A table that is missing needs no emptying.
-fn truncate(names: &[TableName]) -> Result<(), Report> {
+/// Empties tables here, and only here. A table that is missing needs no emptying. They are locked by the time this waits for what
+/// has come since `ahead` was asked first.
+fn truncate(names: &[TableName], ahead: &mut Ahead<'_>) -> Result<(), Report> {
     let tables = copy::open_to_empty(names);
     if tables.is_empty() {
         return Ok(());
     }
+    ahead.wait()?;
     for table in tables.iter().map(|table| table.id().get()).filter(|table| displaced::is_marked(*table)) {
         rows_of_displaced::delete_of(table)?;
     }
@@ -129,7 +135,10 @@ pub fn resync_table(call: &Call) -> Result<Answer, Report> {
     refuse_own(&relation)?;
     refuse_while_read_only()?;
     let table = named(&relation);
-    require_provided(&subscription, &table)?;
+    let mut ahead = Ahead::new(&subscription, require_provided(&subscription, &table)?);
+    if empties {
+        ahead.wait()?;
+    }
 
     topology::local_node_locked()?;
     let subscription = subscription::require(&name)?;
@@ -137,7 +146,7 @@ pub fn resync_table(call: &Call) -> Result<Answer, Report> {
     require_idle(&subscription, &table)?;
     states::put_table_state(subscription.id, SyncKind::Data, &table, SyncState::Init, None)?;
     if empties {
-        truncate(&[table])?;
+        truncate(&[table], &mut ahead)?;
     }
     signal_at_commit(Change::Tables(subscription.id));
     Ok(Answer::One(Value::Bool(true)))
@@ -153,7 +162,12 @@ pub fn alter_sync(call: &Call) -> Result<Answer, Report> {
     let subscription = subscription::require(&name)?;
     refuse_while_read_only()?;
     require_ready(&subscription)?;
-    let remote = Session::open(&subscription, "sync")?.tables(&subscription.replication_sets)?;
+    let mut session = Session::open(&subscription, "sync")?;
+    let remote = session.tables(&subscription.replication_sets)?;
+    let mut ahead = Ahead::new(&subscription, session);
+    if empties {
+        ahead.wait()?;
+    }
     let blocked = relations::blocked_schemas()?;
     let skipped = |schema: &String| blocked.contains(schema) || subscription.skip_schemas.contains(schema);
 
@@ -174,7 +188,7 @@ pub fn alter_sync(call: &Call) -> Result<Answer, Report> {
         states::delete_table_state(subscription.id, table)?;
     }
     if empties {
-        truncate(&empty)?;
+        truncate(&empty, &mut ahead)?;
     }
     signal_at_commit(Change::Tables(subscription.id));
     Ok(Answer::One(Value::Bool(true)))

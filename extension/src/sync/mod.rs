@@ -12,6 +12,7 @@
 //! 3. Rows, and the state that says that they are here, are one commit.
 //! 4. Which state leads to which work is decided by `spock_core::sync`; who applies a change meanwhile, too.
 
+pub mod ahead;
 pub mod copy;
 mod displaced;
 pub mod finish;

@@ -115,6 +115,31 @@ fn columns_that_are_not_listed_stay_at_home() {
 }
 
 /// The function is gone with everything that needed it: decoding goes on.
+/// Who reads the stream, or copies, may be a superuser; and whoever owns a function can give it another body later.
+#[test]
+fn a_filter_runs_as_the_owner_of_its_table() {
+    let mesh = pair();
+    mesh.everywhere("create table t (id int primary key, region text, note text)");
+    mesh.everywhere("create role holder");
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    n1.sql("alter table t owner to holder")
+        .sql(
+            "create function wanted(int) returns boolean language plpgsql immutable as
+                $$begin if current_user <> 'holder' then raise exception 'run by %', current_user; end if; return $1 < 10; end$$",
+        )
+        .sql("select spock.repset_add_table('default', 't', row_filter := 'wanted(id) and wanted(1)')")
+        .sql("insert into t values (1, 'eu', 'a'), (50, 'eu', 'b')")
+        .sql("update t set note = 'c'");
+    mesh.settle();
+    n2.reads(ALL, "1|eu|c");
+    n2.sql("select spock.sub_resync_table('sub_n1_n2', 't')").sql("select spock.table_wait_for_sync('sub_n1_n2', 't')");
+    n2.reads(ALL, "1|eu|c");
+    n1.sql("create function hidden(int) returns boolean language sql immutable as 'select $1 < 10'")
+        .sql("revoke execute on function hidden(int) from public");
+    let error = n1.sql_error("select spock.repset_add_table('default_insert_only', 't', row_filter := 'hidden(id)')");
+    assert_eq!(error.code, "42501", "{error}");
+}
+
 #[test]
 fn a_filter_goes_with_the_function_that_it_calls() {
     let mesh = pair();

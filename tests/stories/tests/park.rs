@@ -407,6 +407,34 @@ fn a_dropped_subscription_leaves_what_was_parked_in_the_log() {
     n2.comes_to_log("is dropped with 1 parked transactions");
 }
 
+/// A deadlock or the like is not the transaction's fault; but nobody tries for ever.
+#[test]
+fn what_may_pass_by_itself_is_tried_again_when_parked_transactions_are_applied() {
+    let mesh = accounts();
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    n2.sql(REFUSE);
+    n1.sql("insert into acct values (1, 0)");
+    mesh.settle();
+    n2.reads(PARKED, "P0001 \"public\".\"acct\"").sql(ALLOW);
+    let contends_until = |tries: u32| {
+        format!(
+            "drop sequence if exists tries; create sequence tries;
+             create or replace function contend() returns trigger language plpgsql as
+                 $$begin if nextval('public.tries') < {tries} then raise serialization_failure; end if; return new; end$$"
+        )
+    };
+    n2.sql(&contends_until(1000)).sql(
+        "create trigger contends before insert on acct for each row execute function contend();
+         alter table acct enable always trigger contends",
+    );
+    let error = n2.sql_error("select spock.replay_parked()");
+    assert!(error.code == "55000" && error.detail.contains("SQLSTATE 40001"), "{error}");
+    n2.reads(PARKED, "40001 \"public\".\"acct\"");
+    n2.reads("select last_value from tries", "5");
+    n2.sql(&contends_until(4)).reads("select spock.replay_parked()", "1").reads("select id from acct", "1");
+    n2.reads(COUNT, "0").reads("select last_value from tries", "4");
+}
+
 #[test]
 fn a_table_that_is_copied_again_has_what_was_parked_of_it() {
     let mesh = accounts();

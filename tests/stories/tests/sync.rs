@@ -1,5 +1,6 @@
 //! Initial copy of structure and rows, copies of single tables, and what a crash in the middle of one leaves.
 
+use spock_mesh::session::Failure;
 use spock_mesh::wait::{Deadline, Probe, wait_until};
 use spock_mesh::writer::Writer;
 use spock_mesh::{Mesh, Node};
@@ -248,6 +249,46 @@ fn a_table_is_copied_again_under_load() {
     mesh.same_everywhere("event");
     n1.reads("select count(*) >= 5000 from event", "t");
     left_nothing_of_tables(&mesh);
+}
+
+/// Emptied here, what the provider has not got yet would be gone: no stream brings it here again.
+#[test]
+fn a_table_is_emptied_only_once_the_provider_has_what_this_node_has() {
+    let mesh = Mesh::of(["n1", "n2", "n3"]).with_table("t (id int primary key, what text)");
+    let (n1, n2, n3) = (mesh.node("n1"), mesh.node("n2"), mesh.node("n3"));
+    n1.sql("insert into t values (1, 'of n1')");
+    mesh.settle();
+    mesh.hold("n3", "n1").hold("n2", "n1");
+    n3.sql("insert into t values (3, 'of n3')");
+    n2.sql("insert into t values (2, 'of n2')");
+    mesh.settle_between("n3", "n2", "sub_n3_n2");
+    let resync = format!("select spock.sub_resync_table('{SUB}', 't')");
+    let rows = "select count(*) from t";
+    let mut session = must(n2.connect("postgres"));
+    let mut is_given_up = || {
+        assert!(session.run("set statement_timeout = '500ms'").is_ok());
+        match session.run(&resync) {
+            Err(Failure::Sql(error)) => assert_eq!(error.code, "57014", "{error}"),
+            other => panic!("it was not waited for: {other:?}"),
+        }
+        n2.reads(rows, "3");
+    };
+    is_given_up();
+    mesh.deliver("n3", "n1");
+    is_given_up();
+    std::thread::scope(|scope| {
+        let waits =
+            scope.spawn(|| session.run("set statement_timeout = 0").and_then(|_| session.run(&resync)).map(drop));
+        let waiting = "select count(*) from pg_stat_activity where query like '%sub_resync_table%' and state = 'active'
+            and pid <> pg_backend_pid()";
+        n2.comes_to_read(waiting, "1");
+        mesh.release("n2", "n1");
+        assert!(waits.join().is_ok_and(|done| done.is_ok()), "it goes on once the provider has all");
+    });
+    n2.sql(&format!("select spock.table_wait_for_sync('{SUB}', 't')"));
+    mesh.reunite();
+    n1.reads(rows, "3");
+    mesh.same_everywhere("t");
 }
 
 fn left_nothing_of_tables(mesh: &Mesh) {

@@ -120,6 +120,40 @@ fn d12_two_indexes_make_a_chain_and_a_crash_does_not_break_it() {
     ends(&mesh, "1d,2b", "none");
 }
 
+/// A session does what an apply worker does that puts the row back while a DELETE of it arrives.
+#[test]
+fn d12_a_row_that_comes_back_while_its_delete_waits_is_deleted() {
+    let mesh = three();
+    let (n1, n3) = (mesh.node("n1"), mesh.node("n3"));
+    mesh.isolate();
+    n1.sql("insert into t values (1, 7, null, 'a')");
+    mesh.node("n2").sql("insert into t values (2, 7, null, 'b')");
+    mesh.deliver("n1", "n3").deliver("n2", "n3");
+    n3.reads(SHOWN, "2b").reads(DISPLACED, "1a");
+    let mut session = must(n3.connect("postgres"));
+    for step in [
+        "select pg_replication_origin_create('back')",
+        "select pg_replication_origin_session_setup('back')",
+        "begin",
+        "select pg_replication_origin_xact_setup('0/1', '2001-01-01')",
+        "select spock.repair_mode(true)",
+        "delete from spock.displaced_row",
+        "insert into t values (1, 70, null, 'a')",
+    ] {
+        assert!(session.run(step).is_ok(), "{step}");
+    }
+    n1.sql("delete from t where id = 1");
+    mesh.release("n1", "n3");
+    let waits =
+        "select count(*) from pg_stat_activity where backend_type like 'spock apply%' and wait_event_type = 'Lock'";
+    n3.comes_to_read(waits, "1");
+    assert!(session.run("commit").is_ok());
+    mesh.settle_between("n1", "n3", "sub_n1_n3");
+    n3.reads(SHOWN, "2b").reads(DISPLACED, "none");
+    mesh.reunite();
+    ends(&mesh, "2b", "none");
+}
+
 /// Indexes on expressions, on a part of the table, and those for which NULL is a value.
 #[test]
 fn d12_unique_indexes_of_every_kind_displace() {

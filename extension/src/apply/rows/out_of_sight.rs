@@ -4,27 +4,44 @@
 //! 1. The row is found before the key counts as one without a row: what is remembered of removals is older than it.
 //! 2. A change that wins takes the row's place, and is then visible or displaced by itself.
 //! 3. What a change adds is added to the row, whichever is newer.
+//! 4. It is locked before its version is compared, so what was decided holds. A key without one counts as missing only when its
+//!    row has not come back meanwhile.
 
 use super::Row;
-use crate::apply::displace;
+use crate::apply::displace::{self, Unseen};
 use crate::apply::version::{LocalVersion, Versions};
 use crate::catalog::displaced::{self as catalog, Displaced};
 use crate::conflict::Conflict;
 use crate::error::Report;
 use crate::pg::heap::Target;
 use crate::pg::row_image::RowImage;
+use crate::pg::search;
 use spock_core::merge::{ConflictType, Resolution};
 
 /// A displaced row and its id.
-type Found = (i64, Displaced);
+pub(super) type Found = (i64, Displaced);
+
+/// What there is of a key that had no visible row.
+pub(super) enum Hidden {
+    /// Nothing.
+    Nothing,
+    /// A displaced row, whose values are in `merged`.
+    Row(Found),
+    /// It has a visible row now: look again.
+    Back,
+}
 
 impl Row<'_> {
-    /// The displaced row with the key in `remote`, which no visible row has. Its values are in `merged`.
-    pub(super) fn displaced(&mut self) -> Result<Option<Found>, Report> {
+    /// What there is of the key in `remote`, of which no visible row was found.
+    pub(super) fn displaced(&mut self, versions: &Versions) -> Result<Hidden, Report> {
         if self.mapping.key.is_none() {
-            return Ok(None);
+            return Ok(Hidden::Nothing);
         }
-        displace::of_key(self.target, self.removals)
+        Ok(match displace::of_key(self.target, self.removals, versions)? {
+            Unseen::Displaced(id, row) => Hidden::Row((id, row)),
+            Unseen::MayBeBack if self.find() == search::Found::Row => Hidden::Back,
+            Unseen::MayBeBack | Unseen::Nowhere => Hidden::Nothing,
+        })
     }
 
     /// A new row for its key takes its place, and ends as a conflict or none; `Err`: it is older.

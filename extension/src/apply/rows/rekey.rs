@@ -5,6 +5,7 @@
 //! 2. Otherwise both keys are decided for themselves, so that nodes end equal in whatever order changes of the two come.
 
 use super::Row;
+use super::out_of_sight::Hidden;
 use crate::apply::version::Versions;
 use crate::conflict::Conflict;
 use crate::error::Report;
@@ -36,10 +37,11 @@ impl Row<'_> {
             return Ok(None);
         }
         self.read(new, true)?;
-        let taken = self.find() == Found::Row || self.displaced()?.is_some() || self.has_kept()? || {
-            let known = self.known(versions)?;
-            decide(&known, Change::Update(Values::Whole), &versions.remote()).write == Write::Keep
-        };
+        let taken =
+            self.find() == Found::Row || !matches!(self.displaced(versions)?, Hidden::Nothing) || self.has_kept()? || {
+                let known = self.known(versions)?;
+                decide(&known, Change::Update(Values::Whole), &versions.remote()).write == Write::Keep
+            };
         self.read(old, false)?;
         let moves = self.find() == Found::Row && {
             let local = self.local_version(versions)?;
@@ -83,8 +85,10 @@ impl Row<'_> {
     fn leave(&mut self, versions: &mut Versions) -> Result<Option<Conflict>, Report> {
         loop {
             if self.find() == Found::Missing {
-                if let Some(displaced) = self.displaced()? {
-                    return self.leave_displaced(versions, displaced);
+                match self.displaced(versions)? {
+                    Hidden::Nothing => {}
+                    Hidden::Row(displaced) => return self.leave_displaced(versions, displaced),
+                    Hidden::Back => continue,
                 }
                 // Whoever wrote the old key before this, and is heard of later, loses to it.
                 self.delete_missing(versions)?;

@@ -3,13 +3,14 @@
 //!
 //! # Invariants
 //! 1. A parked transaction is taken away by the commit that applies it.
-//! 2. One that fails stays, with its new cause, and so do those that wait for it.
+//! 2. One that fails stays, with its new cause, and so do those that wait for it. What may pass by itself (a deadlock, say) is tried
+//!    some times before it counts as a failure.
 //! 3. Rows of a table that was copied after the transaction are left out: the copy has them.
 
 use super::{Applier, Fed, out_of_order};
 use crate::apply::Stream;
 use crate::apply::receive::may_apply;
-use crate::apply::recover::with_statement;
+use crate::apply::recover::{may_pass, with_statement};
 use crate::apply::relmap::RemoteRelation;
 use crate::catalog::parked::{self, Cause};
 use crate::catalog::sync as states;
@@ -19,12 +20,14 @@ use crate::error::{OrRaise, Report};
 use crate::pg::attempt::{Caught, attempt};
 use crate::pg::conn::sqlstate_text;
 use crate::pg::fault;
+use crate::pg::latch;
 use crate::pg::origin;
 use crate::pg::raise::{Level, log, log_line};
 use crate::pg::scope::Txn;
 use crate::settings;
 use crate::worker::{pause, registry};
 use pgrx::PgSqlErrorCode;
+use spock_core::backoff::Backoff;
 use spock_core::exceptions::error_text;
 use spock_core::park::cause;
 use spock_core::park::content::{self, Reader};
@@ -32,6 +35,12 @@ use spock_core::sync::{SyncState, TableName};
 use spock_core::types::Lsn;
 use spock_core::wire::Message;
 use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// So often one is tried when what goes wrong may pass by itself.
+const TRIES_MAX: u32 = 5;
+/// Between two of these tries: together less than two seconds, so that neither provider nor caller is kept waiting for long.
+const PAUSES: Backoff = Backoff { first: Duration::from_millis(100), limit: Duration::from_secs(1) };
 
 /// Tables of the subscription with their own state.
 pub(super) struct Copied(Vec<(TableName, SyncState, Option<Lsn>)>);
@@ -166,7 +175,7 @@ fn answer(
     txn.commit();
     let wanted = if request.id == 0 { order.all() } else { order.up_to(request.id) };
     let mut outcome = Outcome::default();
-    let mut next = 0;
+    let (mut next, mut tries) = (0, 0);
     while next < wanted.len() && !outcome.held {
         let under_way = Cell::new(None);
         let tried = attempt(|| {
@@ -193,14 +202,22 @@ fn answer(
                 applier.conflicts().publish(subscription.id);
                 outcome.applied.push(*id);
                 next += 1;
+                tries = 0;
             }
         });
         let Err(caught) = tried else { continue };
         pause::ended();
         let (Some(id), false) = (under_way.get(), caught.is_shutdown()) else { caught.report.raise() };
-        note(subscription, stream, id, caught);
+        let report = left(stream, caught);
+        tries += 1;
+        if tries < TRIES_MAX && may_pass(report.0.code) {
+            stand_still(tries, alive);
+            continue;
+        }
+        note(subscription, id, report);
         outcome.failed.push(id);
         next += 1;
+        tries = 0;
     }
     if let (Some(number), false) = (request.number, outcome.held) {
         registry::replay_done(number);
@@ -216,8 +233,19 @@ fn answer(
     ));
 }
 
-/// One that failed keeps its new cause.
-fn note(subscription: &Subscription, stream: &Stream, id: i64, caught: Caught) {
+/// Before the next try of a transaction that has failed `tries` times.
+fn stand_still(tries: u32, alive: &mut dyn FnMut()) {
+    // Without jitter: nobody else tries it.
+    let (length, started) = (PAUSES.wait(tries, 500), Instant::now());
+    while let Some(left) = length.checked_sub(started.elapsed()) {
+        latch::wait(left.max(Duration::from_millis(1)));
+        latch::check_interrupts();
+    }
+    alive();
+}
+
+/// What went wrong, and in which relation. Nothing of the transaction is left.
+fn left(stream: &Stream, caught: Caught) -> (Report, Option<String>) {
     origin::clear_stamp();
     let place = &stream.place;
     let relation = place.subject();
@@ -227,6 +255,11 @@ fn note(subscription: &Subscription, stream: &Stream, id: i64, caught: Caught) {
     place.action.set("");
     place.column.set(None);
     stream.recording.set(false);
+    (report, relation)
+}
+
+/// One that failed keeps its new cause.
+fn note(subscription: &Subscription, id: i64, (report, relation): (Report, Option<String>)) {
     let text = error_text(sqlstate_text(report.code), &report.message);
     let (code, message) = cause(&text);
     let why = Cause { sqlstate: Some(code.to_owned()), message: message.to_owned(), relation };
