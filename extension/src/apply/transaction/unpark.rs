@@ -201,8 +201,7 @@ fn answer(
                 tally.publish();
                 applier.conflicts().publish(subscription.id);
                 outcome.applied.push(*id);
-                next += 1;
-                tries = 0;
+                (next, tries) = (next + 1, 0);
             }
         });
         let Err(caught) = tried else { continue };
@@ -216,8 +215,7 @@ fn answer(
         }
         note(subscription, id, report);
         outcome.failed.push(id);
-        next += 1;
-        tries = 0;
+        (next, tries) = (next + 1, 0);
     }
     if let (Some(number), false) = (request.number, outcome.held) {
         registry::replay_done(number);
