@@ -34,13 +34,14 @@ impl<'s> Ahead<'s> {
     }
 
     /// Waits until the provider has applied what this node has now, as far as it subscribes to who wrote it. 55P03 when it has not
-    /// within a minute of [`Ahead::new`]. Inside a transaction.
+    /// within a minute of [`Ahead::new`], 55000 when it has parked something, which would not be copied. Inside a transaction.
     pub fn wait(&mut self) -> Result<(), Report> {
         let Subscription { target, origin, .. } = self.subscription;
         let mut ours = cut::furthest_positions()?;
         ours.retain(|node, at| *node != origin.id.get() && *at > 0);
         let own = message::write_flushed(&Payload::SyncEvent { origin: Some(target.id) }.to_bytes(), false);
         ours.insert(target.id.get(), Lsn::raw(own));
+        self.session.require_nothing_parked()?;
         let mut first = true;
         loop {
             let theirs = cut::positions_of(&mut self.session)?;

@@ -151,6 +151,27 @@ impl Session {
         Ok(rows.get(0, 0) == Some("t"))
     }
 
+    /// Fails if transactions are parked on the provider: it says that it has them, and the copy would be without.
+    ///
+    /// # Errors
+    /// 55000 they are; otherwise the provider's own.
+    pub fn require_nothing_parked(&mut self) -> Result<(), Report> {
+        let what = "look for parked transactions on the provider";
+        let known = self.query(what, "SELECT pg_catalog.to_regclass('spock.parked_transaction') IS NOT NULL", &[])?;
+        if known.get(0, 0) != Some("t") {
+            return Ok(());
+        }
+        let count = self.query(what, "SELECT pg_catalog.count(*) FROM spock.parked_transaction", &[])?;
+        match count.get(0, 0) {
+            Some("0") | None => Ok(()),
+            Some(count) => Err(Report::new(
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                format!("the provider has parked transactions ({count}), and a copy would be without them"),
+            )
+            .hint("Call spock.replay_parked() or spock.discard_parked() there first.")),
+        }
+    }
+
     /// Whether the provider filters the stream of a single table by replication sets, too: version 7 and later.
     pub fn filters_single_tables(&mut self) -> Result<bool, Report> {
         let rows = self.query("ask for the provider's version", "SELECT spock.spock_version_num() >= 70000", &[])?;
@@ -415,25 +436,9 @@ impl SnapshotSession {
             .collect()
     }
 
-    /// Fails if transactions are parked on the provider: it says that it has them, and the copy would be without.
-    ///
-    /// # Errors
-    /// 55000 they are; otherwise the provider's own.
+    /// [`Session::require_nothing_parked`], as the snapshot has it.
     pub fn require_nothing_parked(&mut self) -> Result<(), Report> {
-        let what = "look for parked transactions on the provider";
-        let known = self.query(what, "SELECT pg_catalog.to_regclass('spock.parked_transaction') IS NOT NULL", &[])?;
-        if known.get(0, 0) != Some("t") {
-            return Ok(());
-        }
-        let count = self.query(what, "SELECT pg_catalog.count(*) FROM spock.parked_transaction", &[])?;
-        match count.get(0, 0) {
-            Some("0") | None => Ok(()),
-            Some(count) => Err(Report::new(
-                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                format!("the provider has parked transactions ({count}), and a copy would be without them"),
-            )
-            .hint("Call spock.replay_parked() or spock.discard_parked() there first.")),
-        }
+        self.connection.require_nothing_parked()
     }
 
     /// One table of the replication sets `sets`. 42P01 when the provider has none of that name, 55000 when it is in none of
