@@ -110,6 +110,8 @@ pub enum Command {
     Build(command::build::BuildArgs),
     /// Fetch and verify the server's source
     Fetch(command::fetch::FetchArgs),
+    /// Move the pin of a major to its newest minor release
+    Update(command::update::UpdateArgs),
     /// Unpack and patch the source; check or refresh the patch series
     Patch(command::patch::PatchArgs),
     /// Build and install the server alone
@@ -166,6 +168,12 @@ mod tests {
     fn flags_may_follow_the_command() {
         let cli = Cli::try_parse_from(["cargo xtask", "build", "--pg", "15,18", "--plan", "--jobs", "2"]).unwrap();
         assert!(cli.common.plan && cli.common.jobs == Some(2));
+        // What would be ignored is refused.
+        for ignored in [["--out", "x"], ["--revision", "2"], ["--sign", "gpg:K"]] {
+            let words = ["cargo xtask", "package", "--pg", "17", "--verify"];
+            assert!(Cli::try_parse_from(words).is_ok());
+            assert!(Cli::try_parse_from([&words[..], &ignored[..]].concat()).is_err(), "{ignored:?}");
+        }
         for wrong in [&["build"][..], &["build", "--pg", "14"], &["build", "--pg", "17", "--jobs", "0"], &["bild"]] {
             assert!(Cli::try_parse_from([&["cargo xtask"][..], wrong].concat()).is_err(), "{wrong:?}");
         }

@@ -1,6 +1,7 @@
 //! Child processes: a scrubbed environment, a log, a process group of their own, and an end with the parent.
 //!
-//! **Invariants.** No variable that changes what a build or a server does comes in from outside ([`is_scrubbed`]). A child
+//! **Invariants.** No variable that changes what a build or a server does comes in from outside ([`is_scrubbed`]), except where
+//! two builds are compared ([`VERIFYING`]). A child
 //! and all that it started end when the user presses Ctrl-C. A failure says how to repeat it by hand.
 
 use std::collections::BTreeMap;
@@ -78,10 +79,25 @@ pub fn is_scrubbed(name: &str) -> bool {
     EXACT.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The environment of every child: this process's own without what [`is_scrubbed`] names, and the C locale.
-pub fn environment() -> BTreeMap<OsString, OsString> {
-    let kept = std::env::vars_os().filter(|(name, _)| !name.to_str().is_some_and(is_scrubbed));
-    kept.chain([("LC_ALL".into(), "C".into())]).collect()
+/// Set in the two builds that `package --verify` compares: locale, zone and clock of this process are their children's too.
+pub const VERIFYING: &str = "SPOCK_VERIFYING";
+/// Rust's own programs do not come up under faketime: their allocator and its library wait for each other.
+const WITHOUT_CLOCK: [&str; 4] = ["cargo", "rustc", "rustfmt", "rustup"];
+
+/// Does this variable reach `program` in a build that is compared with another one?
+fn is_varied(program: &OsStr, name: &str) -> bool {
+    let program = Path::new(program).file_name().unwrap_or_default();
+    name == "LC_ALL" || name == "TZ" || (name == "LD_PRELOAD" && !WITHOUT_CLOCK.iter().any(|rust| program == *rust))
+}
+
+/// The environment of a child: this process's own without what [`is_scrubbed`] names, and the C locale.
+fn environment(program: &OsStr, own: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<OsString, OsString> {
+    let own: BTreeMap<OsString, OsString> = own.collect();
+    let verifying = own.contains_key(OsStr::new(VERIFYING));
+    let keep = |name: &str| !is_scrubbed(name) || (verifying && is_varied(program, name));
+    let mut kept: BTreeMap<_, _> = own.into_iter().filter(|(name, _)| name.to_str().is_none_or(keep)).collect();
+    kept.entry("LC_ALL".into()).or_insert_with(|| "C".into());
+    kept
 }
 
 /// A command line that is going to be run.
@@ -98,11 +114,12 @@ pub struct Child {
 impl Child {
     /// `program` run in `dir`, its output appended to `log`.
     pub fn new(program: impl Into<OsString>, dir: &Path, log: &Path) -> Self {
+        let program = program.into();
         Self {
-            program: program.into(),
+            env: environment(&program, std::env::vars_os()),
+            program,
             args: Vec::new(),
             dir: dir.to_owned(),
-            env: environment(),
             log: log.to_owned(),
             account: None,
         }
@@ -334,6 +351,21 @@ mod tests {
         for name in ["PATH", "HOME", "USER", "CARGO_HOME", "RUSTUP_HOME", "SSL_CERT_FILE", "http_proxy", "TMPDIR"] {
             assert!(!is_scrubbed(name), "{name}");
         }
+    }
+
+    #[test]
+    fn what_two_compared_builds_differ_in_reaches_their_children() {
+        let own = [("LC_ALL", "C.UTF-8"), ("TZ", "Asia/Kathmandu"), ("LD_PRELOAD", "clock"), ("CFLAGS", "-g")];
+        let child = |program: &str, verifying: bool| {
+            let all = own.iter().copied().chain(verifying.then_some((VERIFYING, "1")));
+            let env = environment(OsStr::new(program), all.map(|(name, value)| (name.into(), value.into())));
+            ["LC_ALL", "TZ", "LD_PRELOAD", "CFLAGS"]
+                .map(|name| env.get(OsStr::new(name)).and_then(|v| v.to_str().map(str::to_owned)))
+        };
+        let text = |value: &str| Some(value.to_owned());
+        assert_eq!(child("dpkg-deb", false), [text("C"), None, None, None]);
+        assert_eq!(child("dpkg-deb", true), [text("C.UTF-8"), text("Asia/Kathmandu"), text("clock"), None]);
+        assert_eq!(child("/x/bin/cargo", true), [text("C.UTF-8"), text("Asia/Kathmandu"), None, None]);
     }
 
     #[test]

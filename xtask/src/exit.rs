@@ -126,6 +126,8 @@ pub enum Failure {
         needed_mb: u64,
         /// For what.
         what: String,
+        /// Where else it could go.
+        hint: String,
     },
     /// A file or directory.
     #[error("could not {verb} {}: {error}", path.display())]
@@ -189,13 +191,13 @@ impl Failure {
             Self::Usage { hint, .. }
             | Self::NotObtainable { hint, .. }
             | Self::WrongDigest { hint, .. }
+            | Self::NoSpace { hint, .. }
             | Self::Failed { hint, .. } => hint.clone(),
             Self::Missing { fix, .. } => fix.clone(),
             Self::Unpinned { .. } => {
                 "check the digest against the project's own site, then repeat with --trust-new-digest, or put it into pg.lock".into()
             }
             Self::Reject { .. } => "the source is not the one the series was written for; see patches/series.toml".into(),
-            Self::NoSpace { .. } => "free some space, or set SPOCK_CACHE_DIR (built servers) to a larger disk".into(),
             Self::Child { .. } => String::new(),
             Self::Io { error, .. } if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
                 "this account may not write there; choose another place or run as its owner".into()
@@ -203,6 +205,7 @@ impl Failure {
             Self::Io { error, .. } if error.kind() == io::ErrorKind::NotADirectory => {
                 "a part of this path is a file; SPOCK_CACHE_DIR chooses where downloads and built servers go".into()
             }
+            Self::Io { error, .. } if error.kind() == io::ErrorKind::StorageFull => "free some space on that disk".into(),
             Self::Io { .. } => String::new(),
             Self::Interrupted => "run the same command again to go on; finished steps are kept".into(),
         }

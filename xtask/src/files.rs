@@ -111,11 +111,36 @@ pub fn free_mb(dir: &Path) -> Result<u64> {
     Ok(stat.blocks_available() * stat.fragment_size() / (1 << 20))
 }
 
+/// What chooses the disk that is too small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// The cache.
+    Cache,
+    /// `target/` of this clone.
+    Clone,
+    /// A directory for temporary files.
+    Temporary,
+    /// The directory of artefacts.
+    Out,
+}
+
+impl Room {
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Cache => "free some space, or let SPOCK_CACHE_DIR name a directory on a larger disk",
+            Self::Clone => "free some space, or work in a clone on a larger disk",
+            Self::Temporary => "free some space, or let TMPDIR name a directory on a larger disk",
+            Self::Out => "free some space, or let --out name a directory on a larger disk",
+        }
+    }
+}
+
 /// Fails before anything is written when `dir` has less room than `needed_mb`.
-pub fn need_space(dir: &Path, needed_mb: u64, what: &str) -> Result<()> {
+pub fn need_space(dir: &Path, room: Room, needed_mb: u64, what: &str) -> Result<()> {
     let free_mb = free_mb(dir)?;
     if free_mb < needed_mb {
-        return Err(Failure::NoSpace { dir: dir.to_owned(), free_mb, needed_mb, what: what.to_owned() });
+        let (dir, what, hint) = (dir.to_owned(), what.to_owned(), room.hint().to_owned());
+        return Err(Failure::NoSpace { dir, free_mb, needed_mb, what, hint });
     }
     Ok(())
 }
@@ -151,8 +176,16 @@ mod tests {
     #[test]
     fn too_little_room_is_found_before() {
         let dir = tempfile::tempdir().unwrap();
-        need_space(dir.path(), 0, "nothing").unwrap();
-        let failure = need_space(&dir.path().join("not/yet"), u64::MAX, "everything").unwrap_err();
-        assert!(failure.to_string().contains("everything needs about"), "{failure}");
+        need_space(dir.path(), Room::Cache, 0, "nothing").unwrap();
+        for (room, word) in [
+            (Room::Cache, "SPOCK_CACHE_DIR"),
+            (Room::Clone, "a clone"),
+            (Room::Temporary, "TMPDIR"),
+            (Room::Out, "--out"),
+        ] {
+            let failure = need_space(&dir.path().join("not/yet"), room, u64::MAX, "everything").unwrap_err();
+            assert!(failure.to_string().contains("everything needs about"), "{failure}");
+            assert!(failure.hint().contains(word), "{}", failure.hint());
+        }
     }
 }

@@ -71,6 +71,7 @@ fn run(cli: Cli, say: Say) -> Result<()> {
     match cli.command {
         Command::Build(args) => args.run(&cx),
         Command::Fetch(args) => args.run(&cx),
+        Command::Update(args) => args.run(&cx),
         Command::Patch(args) => args.run(&cx),
         Command::Server(args) => args.run(&cx),
         Command::Extension(args) => args.run(&cx),

@@ -157,7 +157,7 @@ fn keep(cx: &Cx, part: &Path, file: &str, expected: Option<Digest>, source: &str
                 expected,
                 file,
                 source,
-                "the download was removed; if the release really changed, change pg.lock",
+                "the download was removed; compare both digests with the project's site",
             )?;
             expected
         }
@@ -237,57 +237,215 @@ fn download(url: &str, part: &Path, progress: &Progress<'_>) -> std::result::Res
     }
 }
 
-/// The orig tarball of Debian's source package, through apt-get in a private directory.
+/// The orig tarball of Debian's source package.
 fn debian(cx: &Cx, major: Major, pin: &Pin, part: &Path, progress: &Progress<'_>) -> std::result::Result<(), Skipped> {
-    let suite =
-        pin.debian_suite.as_deref().ok_or_else(|| Skipped::Reason(format!("has no source package of {major}")))?;
-    let dir = cx.cache.apt(suite);
-    for sub in ["lists/partial", "cache/archives/partial", "download"] {
-        files::make_dir(&dir.join(sub))?;
-    }
-    let mirror = mirror(cx)?;
-    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    let signed = if Path::new(keyring).is_file() { format!("[signed-by={keyring}] ") } else { String::new() };
-    let list = dir.join("sources.list");
-    files::write_whole(&list, format!("deb-src {signed}{mirror} {suite} main\n").as_bytes())?;
-    let log = cx.root.join("target/pg/log/debian.log");
-    let apt = |program: &str| {
-        let set = |key: &str, path: &str| format!("{key}={}", dir.join(path).display());
-        Child::new(program, &dir.join("download"), &log).args([
-            "-o",
-            &set("Dir::Etc::sourcelist", "sources.list"),
-            "-o",
-            "Dir::Etc::sourceparts=-",
-            "-o",
-            &set("Dir::State::lists", "lists"),
-            "-o",
-            &set("Dir::Cache", "cache"),
-            "-o",
-            "APT::Sandbox::User=root",
-            "-o",
-            "Acquire::http::Timeout=10",
-            "-o",
-            "Acquire::Retries=1",
-        ])
-    };
-    let package = format!("postgresql-{major}");
-    short(apt("apt-get").args(["update", "-q"]).run(progress))?;
-    let shown = short(apt("apt-cache").args(["showsrc", "--only-source", &package]).read())?;
-    let versions: Vec<&str> = shown.lines().filter_map(|line| line.strip_prefix("Version: ")).collect();
+    let apt = Apt::of(cx, major, pin)?;
+    let versions = apt.versions(progress)?;
     let wanted = versions.iter().find(|version| upstream(version) == pin.version);
     let version = wanted.ok_or_else(|| {
+        let (suite, package) = (&apt.suite, &apt.package);
         Skipped::Reason(format!("{suite} has {package} {}, and pg.lock pins {}", versions.join(", "), pin.version))
     })?;
-    cx.say.note("Taking", &format!("source package {package} {version} from Debian {suite}"));
-    short(apt("apt-get").args(["source", "-q", "--download-only", &format!("{package}={version}")]).run(progress))?;
-    let orig = crate::digest::files_below(&dir.join("download"), &[])?.into_iter().find(|path| {
-        let name = path.to_string_lossy();
-        name.contains(&format!("{package}_{}.orig.tar.", pin.version)) && !name.ends_with(".asc")
-    });
-    let orig = orig.ok_or_else(|| Skipped::Reason(format!("{package} {version} has no orig tarball")))?;
-    fs::rename(&orig, part).map_err(Failure::io("make", part))?;
-    files::remove_if_there(&dir.join("download"))?;
-    Ok(())
+    apt.orig(cx, version, part, progress).map(drop)
+}
+
+/// apt in a private directory that knows the source packages of one suite.
+struct Apt {
+    dir: PathBuf,
+    log: PathBuf,
+    suite: String,
+    package: String,
+}
+
+impl Apt {
+    /// For the suite that `pg.lock` names for a major.
+    fn of(cx: &Cx, major: Major, pin: &Pin) -> std::result::Result<Self, Skipped> {
+        let suite =
+            pin.debian_suite.as_deref().ok_or_else(|| Skipped::Reason(format!("has no source package of {major}")))?;
+        let dir = cx.cache.apt(suite);
+        for sub in ["lists/partial", "cache/archives/partial", "download"] {
+            files::make_dir(&dir.join(sub))?;
+        }
+        let mirror = mirror(cx)?;
+        let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
+        let signed = if Path::new(keyring).is_file() { format!("[signed-by={keyring}] ") } else { String::new() };
+        let list = dir.join("sources.list");
+        files::write_whole(&list, format!("deb-src {signed}{mirror} {suite} main\n").as_bytes())?;
+        let log = cx.root.join("target/pg/log/debian.log");
+        Ok(Self { dir, log, suite: suite.to_owned(), package: format!("postgresql-{major}") })
+    }
+
+    fn child(&self, program: &str) -> Child {
+        let set = |key: &str, path: &str| format!("{key}={}", self.dir.join(path).display());
+        let options = [
+            set("Dir::Etc::sourcelist", "sources.list"),
+            "Dir::Etc::sourceparts=-".to_owned(),
+            set("Dir::State::lists", "lists"),
+            set("Dir::Cache", "cache"),
+            "APT::Sandbox::User=root".to_owned(),
+            "Acquire::http::Timeout=10".to_owned(),
+            "Acquire::Retries=1".to_owned(),
+        ];
+        let words = options.into_iter().flat_map(|option| ["-o".to_owned(), option]);
+        Child::new(program, &self.dir.join("download"), &self.log).args(words)
+    }
+
+    /// The versions that the suite has.
+    fn versions(&self, progress: &Progress<'_>) -> std::result::Result<Vec<String>, Skipped> {
+        short(self.child("apt-get").args(["update", "-q"]).run(progress))?;
+        let shown = short(self.child("apt-cache").args(["showsrc", "--only-source", &self.package]).read())?;
+        Ok(shown.lines().filter_map(|line| line.strip_prefix("Version: ")).map(str::to_owned).collect())
+    }
+
+    /// Fetches the orig tarball of a version; how its name ends: `.bz2`.
+    fn orig(
+        &self,
+        cx: &Cx,
+        version: &str,
+        part: &Path,
+        progress: &Progress<'_>,
+    ) -> std::result::Result<String, Skipped> {
+        let package = &self.package;
+        cx.say.note("Taking", &format!("source package {package} {version} from Debian {}", self.suite));
+        let words = ["source", "-q", "--download-only", &format!("{package}={version}")];
+        short(self.child("apt-get").args(words).run(progress))?;
+        let begin = format!("{package}_{}.orig.tar", upstream(version));
+        let orig = crate::digest::files_below(&self.dir.join("download"), &[])?.into_iter().find_map(|path| {
+            let name = path.file_name()?.to_str()?;
+            let suffix = name.strip_prefix(&begin).filter(|suffix| !suffix.ends_with(".asc"))?.to_owned();
+            Some((path, suffix))
+        });
+        let (orig, suffix) = orig.ok_or_else(|| Skipped::Reason(format!("{package} {version} has no orig tarball")))?;
+        fs::rename(&orig, part).map_err(Failure::io("make", part))?;
+        files::remove_if_there(&self.dir.join("download"))?;
+        Ok(suffix)
+    }
+}
+
+/// The newest release of a major that a source has, in the cache.
+#[derive(Debug)]
+pub struct Newest {
+    /// `17.12`.
+    pub version: String,
+    /// Name of the tarball.
+    pub file: String,
+    /// Its digest.
+    pub digest: Digest,
+    /// Where it came from.
+    pub source: &'static str,
+}
+
+/// Fetches the newest release of a major from the first of `order` that can be asked.
+pub fn newest(cx: &Cx, major: Major, order: &[SourceArg], progress: &Progress<'_>) -> Result<Newest> {
+    let what = format!("the newest release of PostgreSQL {major}");
+    let part = files::beside(&cx.cache.downloads().join("newest"));
+    files::make_dir(&cx.cache.downloads())?;
+    let mut tried = Vec::new();
+    for source in order {
+        let name = name_of(source);
+        let found = match source {
+            SourceArg::Official => newest_official(cx, major, &part, progress),
+            SourceArg::Debian => newest_debian(cx, major, &part, progress),
+            SourceArg::Path(_) | SourceArg::Prebuilt => Err(Skipped::Reason("is not asked".to_owned())),
+        };
+        match found {
+            Ok((version, file)) => {
+                let digest = Digest::of_file(&part)?;
+                let path = cx.cache.downloads().join(format!("{digest}-{file}"));
+                fs::rename(&part, &path).map_err(Failure::io("make", &path))?;
+                return Ok(Newest { version, file, digest, source: name });
+            }
+            Err(Skipped::Stop(failure)) => {
+                files::remove_if_there(&part)?;
+                return Err(failure);
+            }
+            Err(Skipped::Reason(why)) => {
+                files::remove_if_there(&part)?;
+                cx.say.note("Skipped", &format!("source {name}: {why}"));
+                tried.push(format!("{name}: {why}"));
+            }
+        }
+    }
+    Err(Failure::NotObtainable { what, tried, hint: "write version, file and sha256 into pg.lock by hand".to_owned() })
+}
+
+fn newest_debian(
+    cx: &Cx,
+    major: Major,
+    part: &Path,
+    progress: &Progress<'_>,
+) -> std::result::Result<(String, String), Skipped> {
+    let apt = Apt::of(cx, major, cx.pins.of(major)?)?;
+    let mut versions = apt.versions(progress)?;
+    versions.retain(|version| minor(major, upstream(version)).is_some());
+    versions.sort_by_key(|version| std::cmp::Reverse(minor(major, upstream(version))));
+    let mut why = format!("{} has no release of {}", apt.suite, apt.package);
+    for version in versions {
+        // A mirror can list what it does not have yet.
+        match apt.orig(cx, &version, part, progress) {
+            Ok(suffix) => {
+                let version = upstream(&version).to_owned();
+                let file = format!("postgresql-{version}.tar{suffix}");
+                return Ok((version, file));
+            }
+            Err(Skipped::Reason(reason)) => why = format!("{} {version}: {reason}", apt.package),
+            Err(stop) => return Err(stop),
+        }
+    }
+    Err(Skipped::Reason(why))
+}
+
+/// The site lists a directory for each release, and beside each tarball its digest.
+fn newest_official(
+    cx: &Cx,
+    major: Major,
+    part: &Path,
+    progress: &Progress<'_>,
+) -> std::result::Result<(String, String), Skipped> {
+    let mut why = String::from("pg.lock names no site");
+    let read = |url: &str| {
+        download(url, part, progress)?;
+        fs::read(part)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .map_err(|e| Failure::io("read", part)(e).into())
+    };
+    for template in &cx.pins.official.urls {
+        let index = template.split("v{version}").next().unwrap_or(template);
+        let said = match read(index) {
+            Ok(said) => said,
+            Err(Skipped::Reason(reason)) => {
+                why = reason;
+                continue;
+            }
+            Err(stop) => return Err(stop),
+        };
+        let Some(version) = newest_listed(major, &said) else {
+            why = format!("{index} lists no release of {major}");
+            continue;
+        };
+        let file = format!("postgresql-{version}.tar.bz2");
+        let url = template.replace("{version}", &version).replace("{file}", &file);
+        let digest = read(&format!("{url}.sha256"))?;
+        let digest = digest.split_whitespace().next().unwrap_or_default().parse::<Digest>();
+        let digest = digest.map_err(|e| Skipped::Reason(format!("{url}.sha256: {e}")))?;
+        download(&url, part, progress)?;
+        check(part, digest, &file, "official", "the download was removed; the site's own digest is another one")
+            .map_err(Skipped::Stop)?;
+        return Ok((version, file));
+    }
+    Err(Skipped::Reason(why))
+}
+
+/// The newest release of a major in a page with links such as `v17.11/`.
+fn newest_listed(major: Major, page: &str) -> Option<String> {
+    let words = page.split(|c: char| !c.is_ascii_alphanumeric() && c != '.');
+    let minors = words.filter_map(|word| minor(major, word.strip_prefix('v')?));
+    minors.max().map(|minor| format!("{major}.{minor}"))
+}
+
+/// `17.11` is minor 11 of 17; a beta is none.
+pub fn minor(major: Major, version: &str) -> Option<u32> {
+    version.strip_prefix(&format!("{major}."))?.parse().ok()
 }
 
 /// The same tarball from the mirror's pool, which keeps files after the index has moved on to a newer minor (and has them
@@ -390,6 +548,17 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_newest_release_is_found() {
+        let major: Major = "17".parse().unwrap();
+        let page = r#"<a href="v16.99/">v16.99/</a> <a href="v17.9/">v17.9/</a> <a href="v17.11/">v17.11/</a>
+                      <a href="v17beta3/">v17beta3/</a> <a href="v170.1/">v170.1/</a>"#;
+        assert_eq!(newest_listed(major, page).as_deref(), Some("17.11"));
+        assert_eq!(newest_listed(major, "v18.6"), None);
+        assert_eq!(minor(major, "17.11"), Some(11));
+        assert!(minor(major, "17beta1").is_none() && minor(major, "17.11.1").is_none());
     }
 
     #[test]

@@ -142,6 +142,25 @@ pub fn with_patch_set(text: &str, major: Major, id: &str) -> String {
     lines.collect()
 }
 
+/// Writes another release into the text of `pg.lock`, leaving everything else as it is.
+pub fn with_release(text: &str, major: Major, version: &str, file: &str, digest: Digest) -> String {
+    let header = format!("[pg.{major}]");
+    let mut inside = false;
+    let lines = text.lines().filter_map(|line| {
+        if line.starts_with('[') {
+            inside = line.trim() == header;
+        }
+        match line.split_once(" = ") {
+            Some(("version", _)) if inside => Some(format!("version = \"{version}\"\n")),
+            // A pin without a digest gets one.
+            Some(("file", _)) if inside => Some(format!("file = \"{file}\"\nsha256 = \"{digest}\"\n")),
+            Some(("sha256", _)) if inside => None,
+            _ => Some(format!("{line}\n")),
+        }
+    });
+    lines.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +190,25 @@ mod tests {
             let error = Pins::parse(&COMMITTED.replacen(old, new, 1)).unwrap_err();
             assert!(error.contains(want), "{new}: {error}");
         }
+    }
+
+    #[test]
+    fn a_release_is_written_in_one_place() {
+        let digest = Digest::of_bytes(b"tarball");
+        for major in Major::ALL {
+            let (version, file) = (format!("{major}.99"), format!("postgresql-{major}.99.tar.bz2"));
+            let text = with_release(COMMITTED, major, &version, &file, digest);
+            let (pins, before) = (Pins::parse(&text).unwrap(), Pins::parse(COMMITTED).unwrap());
+            let pin = pins.of(major).unwrap();
+            assert_eq!((&pin.version, &pin.file, pin.sha256), (&version, &file, Some(digest)));
+            assert_eq!(text.matches(".99").count(), 2);
+            for other in Major::ALL.into_iter().filter(|other| *other != major) {
+                assert_eq!(pins.of(other).unwrap().version, before.of(other).unwrap().version);
+            }
+        }
+        let major: Major = "17".parse().unwrap();
+        let pin = Pins::parse(COMMITTED).unwrap().of(major).unwrap().clone();
+        assert_eq!(with_release(COMMITTED, major, &pin.version, &pin.file, pin.sha256.unwrap()), COMMITTED);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::child::Child;
 use crate::cx::{Cx, Dirs};
 use crate::digest::Digest;
 use crate::exit::{Failure, Result};
-use crate::files;
+use crate::files::{self, Room};
 use crate::obtain;
 use crate::pins::Prebuilt;
 use crate::say::Progress;
@@ -149,7 +149,7 @@ pub fn unpack_pristine(cx: &Cx, target: &Target, recipe: &Recipe, to: &Path, pro
 }
 
 fn unpack_source(cx: &Cx, target: &Target, recipe: &Recipe, dirs: &Dirs, progress: &Progress<'_>) -> Result<()> {
-    files::need_space(&dirs.base, BUILD_MB, &format!("building PostgreSQL {}", target.major))?;
+    files::need_space(&dirs.base, Room::Clone, BUILD_MB, &format!("building PostgreSQL {}", target.major))?;
     let log = dirs.log("source");
     files::replace_dir(&dirs.src(), |part| {
         unpack_pristine(cx, target, recipe, part, progress)?;
@@ -225,7 +225,7 @@ fn store_step<'a>(
         outputs: vec![entry.clone()],
         stamp,
         work: Box::new(move |progress| {
-            files::need_space(&cx.cache.0, STORE_MB, "the store of built servers")?;
+            files::need_space(&cx.cache.0, Room::Cache, STORE_MB, "the store of built servers")?;
             files::make_dir(&cx.cache.servers())?;
             files::replace_dir(&entry, |part| fill(part, progress))
         }),
@@ -240,7 +240,7 @@ fn install<'a>(cx: &'a Cx, target: &'a Target, key: Digest) -> Step<'a> {
         outputs: vec![to.join("bin/postgres")],
         stamp: stamp_of(&target.dirs.base, "install"),
         work: Box::new(move |_| {
-            files::need_space(&target.dirs.base, STORE_MB, "an installed server")?;
+            files::need_space(&target.dirs.base, Room::Clone, STORE_MB, "an installed server")?;
             // The extension goes with the old installation.
             stamp_of(&target.dirs.base, "extension").remove()?;
             files::replace_dir(&to, |part| files::copy_tree(&from, part))

@@ -164,8 +164,17 @@ fn libclang() -> bool {
 
 /// Fails with the one command that helps when something that `purposes` need is missing; with `--yes` runs it instead.
 pub fn require(cx: &Cx, purposes: &[Purpose]) -> Result<()> {
-    let missing: Vec<&Need> =
-        look(cx, purposes).into_iter().filter(|(_, there)| !there).map(|(need, _)| need).collect();
+    require_these(cx, look(cx, purposes).into_iter().filter(|(_, there)| !there).map(|(need, _)| need).collect())
+}
+
+/// The same for one thing, by its name: what a flag needs that is no purpose of its own.
+pub fn require_named(cx: &Cx, name: &str) -> Result<()> {
+    let need = NEEDS.iter().find(|need| need.name == name);
+    let need = need.ok_or_else(|| Failure::failed(format!("{name} is not in the list of what builds need"), ""))?;
+    require_these(cx, if is_there(cx, need.seen_by) { Vec::new() } else { vec![need] })
+}
+
+fn require_these(cx: &Cx, missing: Vec<&Need>) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }

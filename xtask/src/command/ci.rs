@@ -81,7 +81,7 @@ impl CiArgs {
             return release(cx, matrix.named(name)?, &self.out);
         }
         if let Some(dir) = &self.publish {
-            self.sign.as_ref().map_or(Ok(()), publish::can_sign)?;
+            self.sign.as_ref().map_or(Ok(()), |key| publish::can_sign(cx, key))?;
             let dir = std::path::absolute(dir).map_err(Failure::io("find", dir))?;
             complete(&matrix, &dir)?;
             return publish::merge(cx, &dir, self.sign.as_ref());

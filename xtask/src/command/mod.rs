@@ -15,3 +15,4 @@ pub mod server;
 pub mod sim;
 pub mod test;
 pub mod tidy;
+pub mod update;

@@ -7,7 +7,7 @@ use crate::args::{Pick, ServerArgs};
 use crate::command::build;
 use crate::cx::Cx;
 use crate::exit::{Failure, Result};
-use crate::files;
+use crate::files::{self, Room};
 use crate::major::{Kind, Major};
 use crate::matrix::Machine;
 use crate::package::layout::Family;
@@ -37,7 +37,7 @@ pub struct PackageArgs {
     #[arg(long, value_name = "KEY")]
     sign: Option<Key>,
     /// Build extension and packages twice, elsewhere and as others, and compare every byte; leaves no artefact
-    #[arg(long, conflicts_with = "sign")]
+    #[arg(long, conflicts_with_all = ["sign", "out", "revision"])]
     verify: bool,
     /// With --verify: compile the server twice as well
     #[arg(long, requires = "verify")]
@@ -50,8 +50,9 @@ impl PackageArgs {
         if self.verify {
             return verify::run(cx, &self.pick, &self.format, self.verify_server);
         }
-        self.sign.as_ref().map_or(Ok(()), publish::can_sign)?;
+        self.sign.as_ref().map_or(Ok(()), |key| publish::can_sign(cx, key))?;
         let out = std::path::absolute(&self.out).map_err(Failure::io("find", &self.out))?;
+        publish::Earlier::read(&out)?;
         let wish = Wish { formats: self.format, out: out.clone(), revision: self.revision };
         let mut artefacts = Vec::new();
         for major in &self.pick.pg.0 {
@@ -85,21 +86,25 @@ pub fn of_major(cx: &Cx, major: Major, args: &ServerArgs, wish: &Wish) -> Result
     if args.server == Some(Kind::Stock) {
         plan::refuse_image(&wish.formats)?;
     }
+    let args = distribution_server(cx, major, args);
+    plan::refuse_server(cx, major, &args)?;
     require(cx, &wish.formats)?;
-    let target = build::library_of(cx, major, &distribution_server(cx, major, args))?;
+    let target = build::library_of(cx, major, &args)?;
     tools::build(cx)?;
     let plan = Plan::of(cx, &target, wish)?;
     if cx.flags.plan {
         plan.lines().iter().for_each(|line| cx.say.data(line));
         return Ok(Vec::new());
     }
-    files::need_space(&plan.out, PACKAGE_MB, &format!("packaging {}", target.label()))?;
+    let what = format!("packaging {}", target.label());
+    files::need_space(&plan.out, Room::Out, PACKAGE_MB, &what)?;
+    files::need_space(&target.dirs.base, Room::Clone, PACKAGE_MB, &what)?;
     let _lock = cx.lock(&target.dirs)?;
     make::make(cx, &plan)
 }
 
 /// A package for a stock server is built with the distribution's own, where that is installed.
-fn distribution_server(cx: &Cx, major: Major, args: &ServerArgs) -> ServerArgs {
+pub fn distribution_server(cx: &Cx, major: Major, args: &ServerArgs) -> ServerArgs {
     let mut args = args.clone();
     if args.server == Some(Kind::Stock) && args.source.is_none() && args.pg_config.is_none() {
         args.pg_config = Family::of(&Machine::this()).installed_pg_config(cx, major);

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use crate::cx::Cx;
-use crate::exit::{Failure, Result};
+use crate::exit::Result;
 use crate::major::{Kind, Major};
 use crate::matrix::Machine;
 use crate::target::{Places, Target};
@@ -62,13 +62,9 @@ impl Layout {
         Self { bin: text(&places.bin), pkglib: text(&places.pkglib), share: text(&places.share), own: false }
     }
 
-    /// The layout for a target's packages of a family.
+    /// The layout for a target's packages of a family; a plan has no installed server that is patched.
     pub fn of(cx: &Cx, target: &Target, family: Family) -> Result<Self> {
         match (target.kind, &target.origin) {
-            (Kind::Patched, crate::target::Origin::Installed(_)) => Err(Failure::usage(
-                "a patched server that somebody else installed is not packaged here",
-                "leave out --pg-config",
-            )),
             (Kind::Patched, _) => Ok(Self::own(target.major)),
             (Kind::Stock, crate::target::Origin::Installed(_)) => {
                 Ok(Self::of_places(&Places::ask(cx, &target.pg_config())?))

@@ -11,7 +11,7 @@ use crate::major::Kind;
 use crate::package::layout::{Family, Layout};
 use crate::package::payload::{Built, Payload};
 use crate::package::plan::{Format, Package, Plan, Role};
-use crate::package::publish::Artefact;
+use crate::package::publish::{self, Artefact};
 use crate::package::sbom::{self, Sbom};
 use crate::package::tools::Tools;
 use crate::package::{deb, oci, relations, rpm, tarball};
@@ -156,8 +156,7 @@ impl Maker<'_> {
     }
 
     fn artefact(&self, format: Format, package: &Package, path: PathBuf, began: Instant) -> Result<Artefact> {
-        let identity = if path.is_dir() { path.join("index.json") } else { path.clone() };
-        let digest = Digest::of_file(&identity)?;
+        let digest = Digest::of_file(&publish::identity(&path))?;
         let document = self.sbom.document(format, package, self.private_of(package), &digest)?;
         let sbom = with_suffix(&path, ".cdx.json");
         let text = serde_json::to_string_pretty(&document).map_err(|e| Failure::failed(e.to_string(), ""))?;

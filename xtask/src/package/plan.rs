@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::args::ServerArgs;
 use crate::cx::Cx;
 use crate::exit::{Failure, Result};
 use crate::major::{Kind, Major};
@@ -10,6 +11,7 @@ use crate::matrix::Machine;
 use crate::package::layout::{Family, dist_tag};
 use crate::package::texts::Facts;
 use crate::package::tree::Tree;
+use crate::patchset::PatchSet;
 use crate::target::{Origin, Places, Target};
 
 /// A package format.
@@ -38,7 +40,7 @@ impl fmt::Display for Format {
 }
 
 /// What a package is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Server, client programs, contrib, headers.
@@ -85,13 +87,16 @@ impl<'a> Plan<'a> {
         if target.kind == Kind::Stock {
             refuse_image(&formats)?;
         }
-        let pin = cx.pins.of(target.major)?;
         let (pg_version, patch_set) = match &target.origin {
             Origin::Compile(recipe) => (recipe.version.clone(), recipe.patches.short()),
             Origin::Prebuilt(prebuilt) => (prebuilt.version.clone(), String::new()),
             Origin::Installed(_) => (version_of(&Places::ask(cx, &target.pg_config())?.version), String::new()),
         };
-        debug_assert!(target.kind == Kind::Stock || patch_set == pin.patch_set);
+        match (target.kind, &target.origin) {
+            (Kind::Patched, Origin::Installed(_)) => return Err(installed_patched()),
+            (Kind::Patched, _) => refuse_unpinned(cx, target.major, &patch_set)?,
+            (Kind::Stock, _) => {}
+        }
         let facts = Facts::load(&cx.root)?;
         let epoch = epoch(cx, &facts)?;
         let (machine, out) = (Machine::this(), wish.out.clone());
@@ -199,6 +204,35 @@ pub fn refuse_image(formats: &[Format]) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Refuses a server that cannot be packaged, before anything is built.
+pub fn refuse_server(cx: &Cx, major: Major, args: &ServerArgs) -> Result<()> {
+    if args.pg_config.is_some() {
+        // Asks the program; nothing is fetched for an installed server.
+        return match Target::resolve(cx, major, args)?.kind {
+            Kind::Patched => Err(installed_patched()),
+            Kind::Stock => Ok(()),
+        };
+    }
+    if args.server == Some(Kind::Stock) || Target::is_prebuilt(cx, major, args)? {
+        return Ok(());
+    }
+    refuse_unpinned(cx, major, &PatchSet::load(&cx.root, major)?.short())
+}
+
+/// The packages' relations name the patch set, so it has to be the one that `pg.lock` says.
+fn refuse_unpinned(cx: &Cx, major: Major, patch_set: &str) -> Result<()> {
+    let pinned = &cx.pins.of(major)?.patch_set;
+    if patch_set == pinned {
+        return Ok(());
+    }
+    let what = format!("patches/{major} is patch set {patch_set:?}, and pg.lock pins {pinned:?}");
+    Err(Failure::usage(what, format!("run: cargo xtask patch --pin --pg {major}")))
+}
+
+fn installed_patched() -> Failure {
+    Failure::usage("a patched server that somebody else installed is not packaged here", "leave out --pg-config")
 }
 
 /// `SOURCE_DATE_EPOCH`, if it is set.
@@ -330,6 +364,20 @@ pub mod tests {
                 changes: vec![text("First.")],
             }],
         }
+    }
+
+    #[test]
+    fn a_series_that_is_not_pinned_is_refused_before_anything_is_built() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cx = Cx::for_tests();
+        let (major, patched) = ("17".parse().unwrap(), ServerArgs::default());
+        refuse_server(&cx, major, &patched).unwrap();
+        cx.root = dir.path().to_owned();
+        crate::files::write_whole(&dir.path().join("patches/17/pg17-010-a.diff"), b"changed").unwrap();
+        let failure = refuse_server(&cx, major, &patched).unwrap_err();
+        assert_eq!(failure.exit() as u8, 2, "{failure}");
+        assert_eq!(failure.hint(), "run: cargo xtask patch --pin --pg 17");
+        refuse_server(&cx, major, &ServerArgs { server: Some(Kind::Stock), ..patched }).unwrap();
     }
 
     #[test]

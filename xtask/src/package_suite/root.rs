@@ -179,7 +179,7 @@ fn base(cx: &Cx, release: &str) -> Result<PathBuf> {
             hint: "run it once without --offline".to_owned(),
         });
     }
-    files::need_space(&cx.cache.0, ROOTS_MB, "clean roots")?;
+    files::need_space(&cx.cache.0, files::Room::Cache, ROOTS_MB, "clean roots")?;
     let log = cx.root.join("target/pg/log/debootstrap.log");
     let name = format!("debootstrap {release}");
     let progress = cx.say.begin(&name, "not done yet");
