@@ -119,9 +119,10 @@ impl<'a> LogicalMessage<'a> {
 /// peers read them so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payload {
-    /// Rows that follow in this transaction are not replicated. Never leaves the provider.
+    /// Rows that follow in this transaction are not replicated: so the C edition writes it, and so could anybody, which is why it is
+    /// not obeyed. Ours is [`super::own_message::OwnMessage::Repairing`].
     RepairModeOn,
-    /// They are again. Never leaves the provider.
+    /// They are again.
     RepairModeOff,
     /// A mark to wait for.
     SyncEvent {

@@ -7,6 +7,7 @@
 
 use super::compat::executor as compat;
 use super::heap::Target;
+use super::in_flight::wait_for_end;
 use super::relation::{Column, ColumnNumber, KeyIndex, Table};
 use super::tuple::{OwnedContext, Slot, Value, lookup_function};
 use super::unguarded::raw::init_dirty;
@@ -151,7 +152,7 @@ impl Target {
                 if wait_for == pg_sys::InvalidTransactionId {
                     return Some(Found::Row);
                 }
-                wait_for_end(wait_for);
+                wait_for_end(wait_for.into_inner());
                 continue;
             }
             // Nothing seen: certain only when a later snapshot sees nothing either.
@@ -217,7 +218,7 @@ impl Target {
                 if wait_for == pg_sys::InvalidTransactionId {
                     return Found::Row;
                 }
-                wait_for_end(wait_for);
+                wait_for_end(wait_for.into_inner());
                 continue;
             }
             // SAFETY: registered while the scan uses it.
@@ -260,11 +261,4 @@ impl Target {
 fn being_changed_by(snapshot: *const pg_sys::SnapshotData) -> pg_sys::TransactionId {
     // SAFETY: the visibility check leaves both fields set.
     unsafe { if (*snapshot).xmin != pg_sys::InvalidTransactionId { (*snapshot).xmin } else { (*snapshot).xmax } }
-}
-
-fn wait_for_end(xid: pg_sys::TransactionId) {
-    // SAFETY: waits interruptibly until the transaction ends; detects deadlocks.
-    unsafe {
-        pg_sys::XactLockTableWait(xid, core::ptr::null_mut(), core::ptr::null_mut(), pg_sys::XLTW_Oper::XLTW_None)
-    }
 }
