@@ -172,7 +172,7 @@ mod model {
         fails(
             "displaced rows are deleted",
             &Scope { rule: Rule { displaced_are_deleted: true, ..shipped }, ..unique },
-            2,
+            3,
         );
         let join = Scope { joiners: 1, ..scope(2, 1, 4, &[Kind::Plain, Kind::Delete, Kind::Join]) };
         fails(

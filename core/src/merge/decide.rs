@@ -27,6 +27,12 @@ pub struct Known {
 }
 
 impl Known {
+    /// A key whose row is here. What is remembered of removals makes no difference to it, because the row was written after them;
+    /// unless the table counts and the row is the newer one: then what was added before a removal is told from what was added after it.
+    pub fn of_row(row: Version, counts: bool) -> Self {
+        Self { row: Some(row), counts, ..Self::default() }
+    }
+
     /// The newest removal: changes before it have no effect.
     pub fn removed(&self) -> Option<Version> {
         self.tombstone.max(self.truncated)
@@ -224,31 +230,36 @@ fn report_row(known: &Known, change: Change, version: &Version, wins: bool) -> O
 }
 
 /// An UPDATE that changes the key: a DELETE of the old key and an upsert of the new one, both of the UPDATE's version. First
-/// the old key's decision, then the new one's; they do not depend on each other, so a later change of the old key that another
-/// node made keeps its row beside the new one, on every node. Counters are under the new key what an INSERT makes of them.
-/// A missing part may be taken from the row under the old key.
+/// the old key's decision, then the new one's; a later change of the old key that another node made keeps its row beside the new
+/// one, on every node. Only what the message lacks ties them: a row that goes from the old key has it.
 pub fn decide_rekey(old: &Known, new: &Known, values: Values, version: &Version) -> (Decision, Decision) {
-    let mut gone = decide(old, Change::Delete, version);
-    let mut there = decide(new, Change::Update(values), version);
-    if there.write == Write::Park && gone.write != Write::Delete {
-        return (Decision { write: Write::Park, ..Decision::NOTHING }, there);
+    let gone = decide_old_key(old, version);
+    let values = if gone.write == Write::Delete { Values::Whole } else { values };
+    let there = decide_new_key(new, values, version);
+    match there.write {
+        Write::Park => (Decision { write: Write::Park, ..Decision::NOTHING }, there),
+        _ => (gone, there),
     }
-    if matches!(there.write, Write::Park) {
-        // The row under the old key has the missing part.
-        there = decide(new, Change::Update(Values::Whole), version);
-    }
-    // Under the new key it is a first value, as that of an INSERT.
-    if there.counters == Counters::Restore {
-        there.counters = Counters::Take;
-    }
-    // That there is no row under the new key yet is as it should be; that there is none under the old one is the news.
-    if there.report == Some((ConflictType::UpdateMissing, Resolution::ApplyRemote)) {
-        there.report = None;
-    }
-    if gone.report == Some((ConflictType::DeleteMissing, Resolution::Skip)) {
-        gone.report = Some((ConflictType::UpdateMissing, Resolution::ApplyRemote));
-    }
-    (gone, there)
+}
+
+/// The old key's part of [`decide_rekey`]: a DELETE that is reported as the UPDATE it is.
+pub fn decide_old_key(known: &Known, version: &Version) -> Decision {
+    let gone = decide(known, Change::Delete, version);
+    let report = gone.report.map(|(kind, resolution)| match kind {
+        // That there is no row under the new key yet is as it should be; that there is none under the old one is the news.
+        ConflictType::DeleteMissing => (ConflictType::UpdateMissing, Resolution::ApplyRemote),
+        ConflictType::DeleteExists => (ConflictType::UpdateOriginDiffers, Resolution::KeepLocal),
+        _ => (ConflictType::UpdateOriginDiffers, resolution),
+    });
+    Decision { report, ..gone }
+}
+
+/// The new key's part of [`decide_rekey`]. Counters are under the new key what an INSERT makes of them: a first value.
+pub fn decide_new_key(known: &Known, values: Values, version: &Version) -> Decision {
+    let there = decide(known, Change::Update(values), version);
+    let counters = if there.counters == Counters::Restore { Counters::Take } else { there.counters };
+    let report = there.report.filter(|report| *report != (ConflictType::UpdateMissing, Resolution::ApplyRemote));
+    Decision { counters, report, ..there }
 }
 
 #[cfg(test)]

@@ -4,79 +4,86 @@
 //! are displaced: out of the table, remembered with their versions, and back as soon as nothing stands in their way. So the
 //! visible rows are a function of the merged rows, and equal wherever those are.
 //!
+//! ```text
+//! a row is written, or is to come back ─► [`clear_way`]: newer than all holders ─► they are displaced, it is visible
+//!                                                        a holder is newer      ─► it is displaced
+//! a value becomes free ─► displaced rows are tried again, newest first, until none comes back
+//! ```
+//!
 //! # Invariants
 //! 1. The newest of the rows that hold a value is visible unless a still newer one displaces it through another index. The row
 //!    of a node's own INSERT or UPDATE is newer than all it holds, so it is visible there, as its user saw.
-//! 2. [`settle`] ends in the state that the definition, [`visible`], gives.
-//! 3. So does whoever lets [`prevails`] decide for each row that meets another one, in any order, and looks again at displaced
-//!    rows, newest first, until none comes back: only the definition's state has nothing to move.
+//! 2. Whatever the order in which rows are placed and tried again, and however late: once none comes back, the state is the one
+//!    that the definition, [`visible`], gives. Only that one has nothing to move.
+//! 3. A row is displaced for one that is written, never for one that is then blocked itself.
 
 use super::version::Version;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-/// The rows of one table, visible and displaced. A key is ordered alike on all nodes: by its bytes, not by a collation.
-pub trait Rows {
-    /// Identifies a row.
-    type Key: Ord + Clone;
+/// The visible rows that hold a unique value of the row that is being placed. NULLs are shared by nobody, unless the index says NULLS
+/// NOT DISTINCT; a partial index counts where both rows are in it.
+pub trait Holders {
+    /// Orders rows of one version alike on all nodes: by bytes, not by a collation.
+    type Key: Ord;
+    /// What can go wrong.
+    type Error;
 
-    /// Version of the row; `None`: there is none.
-    fn version(&self, key: &Self::Key) -> Option<Version>;
+    /// Finds the holder in the first index that has one, from number `from` on: the number, and the holder's version.
+    fn next(&mut self, from: usize) -> Option<(usize, Version)>;
 
-    /// Whether users see it.
-    fn is_visible(&self, key: &Self::Key) -> bool;
+    /// Keys of the holder found last and of the row that is being placed.
+    fn keys(&mut self) -> (Self::Key, Self::Key);
 
-    /// Shows or displaces a row.
-    fn set_visible(&mut self, key: &Self::Key, visible: bool);
-
-    /// The other rows, visible and displaced, that share a value with it in a unique index. NULLs share nothing, unless the
-    /// index says NULLS NOT DISTINCT; a partial index counts where both rows are in it.
-    fn rivals(&self, key: &Self::Key) -> Vec<Self::Key>;
+    /// Displaces the holder found last. `false`: it was changed meanwhile by somebody else.
+    fn displace(&mut self) -> Result<bool, Self::Error>;
 }
 
-/// A row that changed sides.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moved<K> {
-    /// Which row.
-    pub key: K,
-    /// Users see it now. `false`: it was displaced.
-    pub visible: bool,
+/// What stands in the way of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Nothing does.
+    Free,
+    /// Older rows only.
+    Cleared,
+    /// The row found last keeps its value.
+    Blocked,
+    /// Somebody else came in between: look again.
+    Changed,
 }
 
-/// Brings visibility in order after a change of `key`'s row, which `rows` has already: as displaced if it is new. `left` are the
-/// rows that were its rivals before the change. Returns what moved: all that go before all that come, so that a unique index
-/// never objects when they are written in this order.
-pub fn settle<R: Rows>(rows: &mut R, key: &R::Key, left: Vec<R::Key>) -> Vec<Moved<R::Key>> {
-    let mut open = BTreeSet::new();
-    let now = rows.rivals(key);
-    for row in left.into_iter().chain(now).chain([key.clone()]) {
-        if let Some(version) = rows.version(&row) {
-            open.insert((version, row));
+/// Who stands in the way of a row of version `placed`, without changing anything. [`Way::Cleared`]: it may be cleared.
+pub fn look<H: Holders>(holders: &mut H, placed: &Version) -> Way {
+    let (mut way, mut from) = (Way::Free, 0);
+    while let Some((index, holder)) = holders.next(from) {
+        if prevails(holders, &holder, placed) {
+            return Way::Blocked;
+        }
+        (way, from) = (Way::Cleared, index + 1);
+    }
+    way
+}
+
+/// Displaces whoever stands in the way of a row of version `placed`, if it prevails over all of them. After [`Way::Cleared`] and
+/// [`Way::Free`] it may be written, after [`Way::Blocked`] it is displaced, and nothing else has changed.
+pub fn clear_way<H: Holders>(holders: &mut H, placed: &Version) -> Result<Way, H::Error> {
+    let found = look(holders, placed);
+    if found != Way::Cleared {
+        return Ok(found);
+    }
+    while let Some((_, holder)) = holders.next(0) {
+        // One that prevails was written since the first look.
+        if prevails(holders, &holder, placed) || !holders.displace()? {
+            return Ok(Way::Changed);
         }
     }
-    let mut before: BTreeMap<R::Key, bool> = BTreeMap::new();
-    // What becomes of a row depends on rows before it only, so each is looked at once, from the newest on.
-    while let Some(rank) = open.pop_last() {
-        let rivals = rows.rivals(&rank.1);
-        let ranked = |other: &R::Key| rows.version(other).map(|version| (version, other.clone()));
-        let hidden = rivals.iter().any(|other| rows.is_visible(other) && ranked(other) > Some(rank.clone()));
-        let was = rows.is_visible(&rank.1);
-        if was == hidden {
-            open.extend(rivals.iter().filter_map(ranked).filter(|other| *other < rank));
-            before.entry(rank.1.clone()).or_insert(was);
-            rows.set_visible(&rank.1, !hidden);
-        }
-    }
-    let mut moved: Vec<_> = before.into_iter().map(|(key, was)| Moved { key, visible: !was }).collect();
-    moved.sort_by_key(|row| row.visible);
-    moved
+    Ok(found)
 }
 
-/// Whether the visible row `holder` keeps the value that it shares with the row `other`, which is then displaced; otherwise
-/// `holder` is. `keys` gives the keys of both, in this order; it is asked for rows of one version only.
-pub fn prevails<K: Ord>(holder: &Version, other: &Version, keys: impl FnOnce() -> (K, K)) -> bool {
-    holder.cmp(other).then_with(|| {
-        let (holder, other) = keys();
-        holder.cmp(&other)
+/// Whether the holder found last, of version `holder`, keeps its value.
+fn prevails<H: Holders>(holders: &mut H, holder: &Version, placed: &Version) -> bool {
+    holder.cmp(placed).then_with(|| {
+        let (holder, placed) = holders.keys();
+        holder.cmp(&placed)
     }) == core::cmp::Ordering::Greater
 }
 
@@ -102,30 +109,76 @@ mod tests {
     use crate::merge::Tiebreaker;
     use crate::types::{NodeId, PgTime};
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::convert::Infallible;
 
-    type Values = Vec<Option<u8>>;
-
+    /// Key, version, unique values, and whether it is visible.
     #[derive(Debug, Default)]
-    struct Table(BTreeMap<u8, (Version, Values, bool)>);
+    struct Table(BTreeMap<u8, (Version, [Option<u8>; 2], bool)>);
 
-    fn share(one: &Values, other: &Values) -> bool {
-        one.iter().zip(other).any(|(one, other)| one.is_some() && one == other)
+    /// What the row with the key `own` meets; `found` is the holder's key.
+    struct Meets<'t> {
+        table: &'t mut Table,
+        own: u8,
+        found: u8,
     }
 
-    impl Rows for Table {
+    impl Holders for Meets<'_> {
         type Key = u8;
-        fn version(&self, key: &u8) -> Option<Version> {
-            self.0.get(key).map(|row| row.0)
+        type Error = Infallible;
+
+        fn next(&mut self, from: usize) -> Option<(usize, Version)> {
+            let values = self.table.0[&self.own].1;
+            (from..values.len()).find_map(|index| {
+                let value = values[index]?;
+                let mut others = self.table.0.iter().filter(|(key, row)| **key != self.own && row.2);
+                let (key, row) = others.find(|(_, row)| row.1[index] == Some(value))?;
+                self.found = *key;
+                Some((index, row.0))
+            })
         }
-        fn is_visible(&self, key: &u8) -> bool {
-            self.0.get(key).is_some_and(|row| row.2)
+
+        fn keys(&mut self) -> (u8, u8) {
+            (self.found, self.own)
         }
-        fn set_visible(&mut self, key: &u8, visible: bool) {
-            self.0.get_mut(key).expect("a row").2 = visible;
+
+        fn displace(&mut self) -> Result<bool, Infallible> {
+            self.table.0.get_mut(&self.found).expect("a row").2 = false;
+            Ok(true)
         }
-        fn rivals(&self, key: &u8) -> Vec<u8> {
-            let Some(own) = self.0.get(key) else { return Vec::new() };
-            self.0.iter().filter(|(other, row)| *other != key && share(&row.1, &own.1)).map(|(key, _)| *key).collect()
+    }
+
+    impl Table {
+        /// Writes `key`'s row, which is displaced, if nothing prevails over it.
+        fn place(&mut self, key: u8) -> bool {
+            let version = self.0[&key].0;
+            let Ok(way) = clear_way(&mut Meets { table: self, own: key, found: key }, &version);
+            self.0.get_mut(&key).expect("a row").2 = way != Way::Blocked;
+            way != Way::Blocked
+        }
+
+        fn put(&mut self, key: u8, time: i64, values: [Option<u8>; 2]) -> bool {
+            self.0.insert(key, (version(time), values, false));
+            self.place(key)
+        }
+
+        /// Tries displaced rows again, newest first, until none comes back.
+        fn come_back(&mut self) -> Vec<u8> {
+            let mut back = Vec::new();
+            loop {
+                let mut displaced: Vec<(Version, u8)> =
+                    self.0.iter().filter(|row| !row.1.2).map(|(key, row)| (row.0, *key)).collect();
+                displaced.sort_by(|one, other| other.cmp(one));
+                let before = back.len();
+                back.extend(displaced.into_iter().map(|(_, key)| key).filter(|key| self.place(*key)));
+                if back.len() == before {
+                    return back;
+                }
+            }
+        }
+
+        fn shown(&self) -> BTreeSet<u8> {
+            self.0.iter().filter(|row| row.1.2).map(|row| *row.0).collect()
         }
     }
 
@@ -137,80 +190,48 @@ mod tests {
     #[test]
     fn a_displaced_row_comes_back_when_its_value_is_free() {
         let mut table = Table::default();
-        let put = |table: &mut Table, key: u8, time: i64, value: u8| {
-            let left = table.rivals(&key);
-            let seen = table.is_visible(&key);
-            table.0.insert(key, (version(time), vec![Some(value)], seen));
-            settle(table, &key, left)
-        };
-        put(&mut table, 1, 1, 7);
-        let moved = put(&mut table, 2, 2, 7);
-        assert_eq!(moved, [Moved { key: 1, visible: false }, Moved { key: 2, visible: true }]);
-        assert_eq!(put(&mut table, 2, 3, 8), [Moved { key: 1, visible: true }], "the newer row takes another value");
+        assert!(table.put(1, 1, [Some(7), None]));
+        assert!(table.put(2, 2, [Some(7), None]));
+        assert_eq!(table.shown(), BTreeSet::from([2]), "the older row gives way");
+        assert!(!table.put(3, 1, [Some(7), None]), "an older one does not take it back");
+        assert!(table.put(2, 3, [Some(8), None]));
+        assert_eq!(table.come_back(), [3], "of the two that have the value in common, one: the larger key");
     }
 
-    /// Writes `key`'s row, which is displaced, if nothing visible prevails over it, and displaces what does not.
-    fn place(table: &mut Table, key: u8) -> bool {
-        let own = table.0[&key].0;
-        let rivals: Vec<u8> = table.rivals(&key).into_iter().filter(|other| table.is_visible(other)).collect();
-        if rivals.iter().any(|other| prevails(&table.0[other].0, &own, || (*other, key))) {
-            return false;
-        }
-        rivals.iter().for_each(|other| table.set_visible(other, false));
-        table.set_visible(&key, true);
-        true
+    #[test]
+    fn nothing_is_displaced_for_a_row_that_is_blocked() {
+        let mut table = Table::default();
+        table.put(1, 1, [Some(1), None]);
+        table.put(2, 3, [None, Some(2)]);
+        assert!(!table.put(3, 2, [Some(1), Some(2)]));
+        assert_eq!(table.shown(), BTreeSet::from([1, 2]));
+    }
+
+    type Step = (u8, i64, Option<[Option<u8>; 2]>, bool);
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let value = || proptest::option::of(0..3_u8);
+        let values = proptest::option::of((value(), value()).prop_map(|(one, other)| [one, other]));
+        proptest::collection::vec((0..6_u8, 0..5_i64, values, any::<bool>()), 1..40)
     }
 
     proptest! {
-        /// One transaction for each row that moves, whenever it comes to it, ends where one for all does.
+        /// Rows come, change and go; what gives its value up is looked at now or later, often after more has come.
         #[test]
-        fn one_at_a_time_ends_where_the_definition_says(
-            steps in proptest::collection::vec((0..6_u8, 0..5_i64, proptest::option::of((proptest::option::of(0..3_u8), proptest::option::of(0..3_u8))), any::<bool>()), 1..40)
-        ) {
+        fn whenever_rows_are_tried_again_the_end_is_the_definitions(steps in steps()) {
             let mut table = Table::default();
-            let rounds = steps.len() - 1;
-            for (n, (key, time, values, pass)) in steps.into_iter().enumerate() {
+            for (key, time, values, again) in steps {
                 table.0.remove(&key);
-                if let Some((one, other)) = values {
-                    table.0.insert(key, (version(time), vec![one, other], false));
-                    place(&mut table, key);
+                if let Some(values) = values {
+                    table.put(key, time, values);
                 }
-                // What gives its value up is looked at later, often after more has come.
-                let mut back = usize::from(pass || n == rounds);
-                while back > 0 {
-                    let mut displaced: Vec<(Version, u8)> =
-                        table.0.iter().filter(|row| !row.1.2).map(|(key, row)| (row.0, *key)).collect();
-                    displaced.sort_by(|one, other| other.cmp(one));
-                    back = displaced.iter().filter(|(_, key)| place(&mut table, *key)).count();
+                if again {
+                    table.come_back();
                 }
             }
-            let rows: Vec<_> = table.0.iter().map(|(key, row)| (*key, row.0, row.1.clone())).collect();
-            let now: BTreeSet<u8> = table.0.iter().filter(|row| row.1.2).map(|row| *row.0).collect();
-            prop_assert_eq!(now, visible(&rows));
-        }
-
-        /// Rows come, change and go in any order; after each step the incremental state is that of the definition.
-        #[test]
-        fn settling_ends_where_the_definition_says(
-            steps in proptest::collection::vec((0..5_u8, 0..6_i64, proptest::option::of((proptest::option::of(0..3_u8), proptest::option::of(0..3_u8)))), 1..40)
-        ) {
-            let mut table = Table::default();
-            for (key, time, values) in steps {
-                let left = table.rivals(&key);
-                let seen = table.is_visible(&key);
-                match values {
-                    None => { table.0.remove(&key); }
-                    Some((one, other)) => { table.0.insert(key, (version(time), vec![one, other], seen)); }
-                }
-                let before: BTreeSet<u8> = table.0.iter().filter(|row| row.1.2).map(|row| *row.0).collect();
-                let moved = settle(&mut table, &key, left);
-                let rows: Vec<_> = table.0.iter().map(|(key, row)| (*key, row.0, row.1.clone())).collect();
-                let now: BTreeSet<u8> = table.0.iter().filter(|row| row.1.2).map(|row| *row.0).collect();
-                prop_assert_eq!(&now, &visible(&rows));
-                let told: BTreeSet<u8> = moved.iter().map(|row| row.key).collect();
-                prop_assert_eq!(told, before.symmetric_difference(&now).copied().collect::<BTreeSet<u8>>());
-                prop_assert!(moved.is_sorted_by_key(|row| row.visible), "what goes is before what comes");
-            }
+            table.come_back();
+            let rows: Vec<_> = table.0.iter().map(|(key, row)| (*key, row.0, row.1.to_vec())).collect();
+            prop_assert_eq!(table.shown(), visible(&rows));
         }
     }
 }

@@ -225,7 +225,7 @@ fn place(tools: &mut Tools<'_>, target: &mut Target, (id, image): (i64, RowImage
             }
             return Ok(false);
         }
-        if !here && let Way::Blocked(met) = displace::look(target, versions) {
+        if !here && let Way::Blocked(met) = displace::look(target, removals, versions) {
             if claimed {
                 displace::put_aside(target, versions, &met.index)?;
             }

@@ -18,7 +18,8 @@ use crate::pg::session;
 use crate::sync::copy::COPIED_AT_US;
 use crate::worker::displaced;
 use pgrx::PgSqlErrorCode;
-use spock_core::merge::{self, unique};
+use spock_core::merge;
+use spock_core::merge::unique::{self, Holders};
 use spock_core::types::PgTime;
 
 /// What stands for a time that is not known: older than any that is, that of copied rows included.
@@ -135,60 +136,83 @@ pub fn of_key(target: &mut Target, removals: &mut Removals, versions: &Versions)
     }
 }
 
-/// Whether the row in `local` keeps its value against the one in `remote`.
-fn prevails(target: &Target, local: &merge::Version, remote: &merge::Version) -> bool {
-    unique::prevails(local, remote, || (target.key_texts(&target.local), target.key_texts(&target.remote)))
+/// What the row in `remote`, whose key has no visible row, meets in its table.
+struct Meets<'t> {
+    target: &'t mut Target,
+    removals: &'t Removals,
+    versions: &'t mut Versions,
+    /// The holder found last, which `Target::local` has, and its version.
+    met: Option<(Met, merge::Version)>,
+    /// How many were displaced.
+    displaced: u32,
+}
+
+impl Holders for Meets<'_> {
+    type Key = Vec<Option<Vec<u8>>>;
+    type Error = Report;
+
+    fn next(&mut self, from: usize) -> Option<(usize, merge::Version)> {
+        let (place, index) = self.target.next_collision(from)?;
+        let local = self.versions.of(&self.target.local);
+        let version = self.versions.ranked(local);
+        self.met = Some((Met { local, index }, version));
+        Some((place, version))
+    }
+
+    fn keys(&mut self) -> (Self::Key, Self::Key) {
+        (self.target.key_texts(&self.target.local), self.target.key_texts(&self.target.remote))
+    }
+
+    fn displace(&mut self) -> Result<bool, Report> {
+        let Some((met, version)) = &self.met else { return Ok(true) };
+        match self.displaced {
+            // Rows of the current command cannot be changed by it.
+            0 => next_command(),
+            HOLDERS_MAX => return Err(stays_in_table()),
+            _ => {}
+        }
+        self.displaced += 1;
+        displace(self.target, self.removals, version, &met.index)
+    }
+}
+
+impl Meets<'_> {
+    fn way(self, way: unique::Way) -> Way {
+        match (way, self.met) {
+            (unique::Way::Cleared, Some((met, _))) => Way::Cleared(met),
+            (unique::Way::Blocked, Some((met, _))) => Way::Blocked(met),
+            (unique::Way::Changed, _) => Way::Changed,
+            _ => Way::Free,
+        }
+    }
 }
 
 /// Who stands in the way of the row in `remote`, whose key has no visible row, without changing anything.
-pub fn look(target: &mut Target, versions: &mut Versions) -> Way {
-    let (remote, mut from) = (versions.remote(), 0);
-    let mut way = Way::Free;
-    while let Some((place, index)) = target.next_collision(from) {
-        let local = versions.of(&target.local);
-        let version = versions.ranked(local);
-        if prevails(target, &version, &remote) {
-            return Way::Blocked(Met { local, index });
-        }
-        way = Way::Cleared(Met { local, index });
-        from = place + 1;
-    }
-    way
+pub fn look(target: &mut Target, removals: &Removals, versions: &mut Versions) -> Way {
+    let placed = versions.remote();
+    let mut meets = Meets { target, removals, versions, met: None, displaced: 0 };
+    let way = unique::look(&mut meets, &placed);
+    meets.way(way)
 }
 
 /// Displaces whoever stands in the way of the row in `remote`, if it prevails over all of them; its key has no visible row.
-pub fn clear_way(target: &mut Target, removals: &mut Removals, versions: &mut Versions) -> Result<Way, Report> {
-    let found = look(target, versions);
-    if !matches!(found, Way::Cleared(_)) {
-        return Ok(found);
-    }
-    // Rows of the current command cannot be changed by it.
-    next_command();
-    let mut last = Way::Changed;
-    for _ in 0..HOLDERS_MAX {
-        let Some((_, index)) = target.next_collision(0) else { return Ok(last) };
-        let local = versions.of(&target.local);
-        let version = versions.ranked(local);
-        // Somebody else's, written since the first look.
-        if prevails(target, &version, &versions.remote()) || !displace(target, removals, &version, &index)? {
-            return Ok(Way::Changed);
-        }
-        last = Way::Cleared(Met { local, index });
-    }
-    Err(Report::new(
+pub fn clear_way(target: &mut Target, removals: &Removals, versions: &mut Versions) -> Result<Way, Report> {
+    let placed = versions.remote();
+    let mut meets = Meets { target, removals, versions, met: None, displaced: 0 };
+    let way = unique::clear_way(&mut meets, &placed)?;
+    Ok(meets.way(way))
+}
+
+fn stays_in_table() -> Report {
+    Report::new(
         PgSqlErrorCode::ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION,
         "a row that holds a unique value of a newer one cannot be taken out of its table",
     )
-    .hint("A trigger of the table that fires on replicas may keep rows from being deleted."))
+    .hint("A trigger of the table that fires on replicas may keep rows from being deleted.")
 }
 
 /// Displaces the row in `local`. False: another transaction changed it.
-fn displace(
-    target: &mut Target,
-    removals: &mut Removals,
-    version: &merge::Version,
-    index: &str,
-) -> Result<bool, Report> {
+fn displace(target: &mut Target, removals: &Removals, version: &merge::Version, index: &str) -> Result<bool, Report> {
     let image = RowImage::of(&target.local, target.table());
     let (hash, xid) = (target.key_hash_of(&target.local), target.local.writer());
     if target.displace() != Written::Done {
@@ -223,7 +247,7 @@ pub fn truncate(table: u32, versions: &mut Versions) -> Result<(), Report> {
         return Ok(());
     }
     for entry in catalog::entries(Some(&[table]))? {
-        if versions.remote_wins(entry.version.into()) {
+        if versions.truncates(entry.version.into()) {
             catalog::delete(entry.id)?;
         }
     }

@@ -22,7 +22,7 @@ use crate::pg::search::Found;
 use crate::pg::tuple::{Slot, Value, ValueError};
 use crate::settings;
 use pgrx::PgSqlErrorCode;
-use spock_core::merge::{Change, ConflictType, Known, Resolution, Values, Write, decide};
+use spock_core::merge::{Change, ConflictType, Decision, Known, Resolution, Values, Version, Write, decide};
 use spock_core::wire::row::{Datum, Tuple};
 
 mod delta;
@@ -142,42 +142,45 @@ impl Row<'_> {
     pub fn delete(&mut self, versions: &mut Versions, old: &Tuple<'_>) -> Result<Option<Conflict>, Report> {
         self.target.next_row();
         self.read(old, false)?;
+        self.remove(versions, |known, version| decide(known, Change::Delete, version))
+    }
+
+    /// Removes the row with the key in `remote`, as `rule` decides, or remembers the removal.
+    fn remove(
+        &mut self,
+        versions: &mut Versions,
+        rule: fn(&Known, &Version) -> Decision,
+    ) -> Result<Option<Conflict>, Report> {
         loop {
             if self.find() == Found::Missing {
-                return match self.displaced(versions)? {
-                    Hidden::Row(displaced) => self.delete_displaced(versions, displaced),
-                    Hidden::Nothing => self.delete_missing(versions),
+                match self.displaced(versions)? {
+                    Hidden::Row(displaced) => return self.remove_displaced(versions, displaced, rule),
+                    Hidden::Nothing => {}
                     Hidden::Back => continue,
-                };
+                }
+                let decision = rule(&self.known(versions)?, &versions.remote());
+                // Whoever wrote the key before this, and is heard of later, loses to it.
+                if decision.remember && self.removals.missed(self.target)? {
+                    self.check_absent()?;
+                }
+                return Ok(Conflict::reported(decision.report, None));
             }
             let local = self.local_version(versions)?;
-            if !versions.remote_wins(local) {
-                return Ok(Some(Conflict {
-                    kind: ConflictType::DeleteExists,
-                    outcome: Resolution::Skip,
-                    local: Some(local),
-                }));
+            let decision = rule(&self.known_of(versions, local), &versions.remote());
+            let conflict = Conflict::reported(decision.report, Some(local));
+            if decision.write != Write::Delete {
+                return Ok(conflict);
             }
             if self.target.delete() == Written::Done {
                 self.removals.deleted(self.target);
-                let differs = versions.other_origin(local);
-                return Ok(differs.then_some(Conflict {
-                    kind: ConflictType::DeleteOriginDiffers,
-                    outcome: Resolution::ApplyRemote,
-                    local: Some(local),
-                }));
+                return Ok(conflict);
             }
         }
     }
 
-    /// The key has no row: what is not known to be removed later is remembered.
-    fn delete_missing(&mut self, versions: &mut Versions) -> Result<Option<Conflict>, Report> {
-        let known = self.known(versions)?;
-        let decision = decide(&known, Change::Delete, &versions.remote());
-        if decision.remember && self.removals.missed(self.target)? {
-            self.check_absent()?;
-        }
-        Ok(decision.report.map(|(kind, outcome)| Conflict::without_local(kind, outcome)))
+    /// What is known of a key whose row, visible or displaced, is of version `local`.
+    fn known_of(&self, versions: &Versions, local: LocalVersion) -> Known {
+        Known::of_row(versions.ranked(local), self.mapping.deltas.adds())
     }
 
     /// What is known of the key in `remote`, which has no row here.
@@ -243,10 +246,7 @@ impl Row<'_> {
             self.target.insert(true);
             return Ok(None);
         }
-        let change = match kind {
-            ConflictType::InsertExists => Change::Insert,
-            _ => Change::Update(Values::Whole),
-        };
+        let change = change_of(kind);
         let mut look = probe_first;
         let mut tries = 0;
         loop {
@@ -261,7 +261,7 @@ impl Row<'_> {
                 match self.displaced(versions)? {
                     Hidden::Row((id, row)) => match self.replaces(versions, kind, id, &row)? {
                         Ok(conflict) => over = Some(conflict),
-                        Err(lost) => return Ok(Some(lost)),
+                        Err(lost) => return Ok(lost),
                     },
                     Hidden::Nothing => {
                         if let Some(lost) = self.lost(versions, change)? {
@@ -332,7 +332,7 @@ impl Row<'_> {
             self.keep_rest(versions, false)?;
         }
         let report = decision.report.filter(|_| decision.write == Write::Keep);
-        Ok(report.map(|(kind, outcome)| Conflict::without_local(kind, outcome)))
+        Ok(Conflict::reported(report, None))
     }
 
     /// The conflict with a row that holds a value of `remote`.
@@ -363,23 +363,19 @@ impl Row<'_> {
         kind: ConflictType,
     ) -> Result<Option<Option<Conflict>>, Report> {
         let local = self.local_version(versions)?;
-        if !versions.remote_wins(local) {
-            if self.mapping.deltas.adds() {
-                return Ok(self.count_only(versions, kind)?.map(Some));
-            }
-            return Ok(Some(Some(Conflict { kind, outcome: Resolution::KeepLocal, local: Some(local) })));
+        let decision = decide(&self.known_of(versions, local), change_of(kind), &versions.remote());
+        // Of a row that came into the way of another one, the caller knows more.
+        let conflict = decision.report.map(|(_, outcome)| Conflict { kind, outcome, local: Some(local) });
+        match decision.write {
+            Write::Update => {}
+            Write::Count => return Ok(self.count_only(versions, kind)?.map(Some)),
+            _ => return Ok(Some(conflict)),
         }
         self.merge()?;
         let written = self.target.update();
         if written == Written::Changed {
             return Ok(None);
         }
-        let conflict = match kind {
-            // The provider believed that there was no such row.
-            ConflictType::InsertExists => !matches!(local, LocalVersion::OwnTransaction),
-            _ => versions.other_origin(local),
-        };
-        let conflict = conflict.then_some(Conflict { kind, outcome: Resolution::ApplyRemote, local: Some(local) });
         if written == Written::Duplicate {
             // The old row has gone: the new one is written as a new one, or displaced.
             self.target.remote_from_merged();
@@ -456,6 +452,14 @@ impl Row<'_> {
             format!("cannot apply {operation} to {}: it has no key here", self.remote.subject.relation),
         )
         .hint("Add a primary key, or set REPLICA IDENTITY FULL for the table on the provider.")
+    }
+}
+
+/// The change whose conflicts are of this kind.
+fn change_of(kind: ConflictType) -> Change {
+    match kind {
+        ConflictType::InsertExists => Change::Insert,
+        _ => Change::Update(Values::Whole),
     }
 }
 

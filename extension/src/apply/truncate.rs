@@ -40,7 +40,7 @@ fn has_newer(table: &Table, versions: &mut Versions) -> bool {
     let mut newer = false;
     each_row(table, &slot, |row| {
         let version = versions.of(row);
-        newer = !versions.remote_wins(version);
+        newer = !versions.truncates(version);
         !newer
     });
     newer
@@ -50,7 +50,7 @@ fn delete_older(table: &Table, versions: &mut Versions) {
     let slot = Slot::for_table(table);
     each_row(table, &slot, |row| {
         let version = versions.of(row);
-        if versions.remote_wins(version) {
+        if versions.truncates(version) {
             delete_row(table, row);
         }
         true

@@ -12,7 +12,7 @@ use crate::pg::origin::{Writer, writer};
 use crate::pg::server::features;
 use crate::pg::tuple::Slot;
 use crate::sync::copy::COPIED_AT_US;
-use spock_core::merge::{self, Tiebreaker, Version, Winner};
+use spock_core::merge::{Change, Known, Tiebreaker, Version, Write, decide};
 use spock_core::types::{NodeId, PgTime};
 use std::collections::BTreeMap;
 
@@ -169,9 +169,10 @@ impl Versions {
         version
     }
 
-    /// Whether the transaction that is being applied replaces a row of version `local`.
-    pub fn remote_wins(&self, local: LocalVersion) -> bool {
-        merge::resolve(&self.ranked(local), &self.remote) == Winner::Remote
+    /// Whether a TRUNCATE of the transaction that is being applied takes a row of version `local`.
+    pub fn truncates(&self, local: LocalVersion) -> bool {
+        let known = Known::of_row(self.ranked(local), false);
+        decide(&known, Change::Truncate, &self.remote).write == Write::Delete
     }
 
     /// Version of the transaction, or the row, that is being applied.
@@ -196,10 +197,5 @@ impl Versions {
             LocalVersion::Unknown => self.version(None, self.local),
             LocalVersion::Known { time, origin, .. } => self.version(Some(time), origin),
         }
-    }
-
-    /// Whether the row was written on another node than the change: worth a report even when the change wins.
-    pub fn other_origin(&self, local: LocalVersion) -> bool {
-        matches!(local, LocalVersion::Known { origin, .. } if origin != self.remote.origin)
     }
 }

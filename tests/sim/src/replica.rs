@@ -9,10 +9,11 @@ use crate::rule::Rule;
 use spock_core::merge::delta::Amount;
 use spock_core::merge::rest::{Kept, Rest};
 use spock_core::merge::stability::{Applied, Mark, Stability};
-use spock_core::merge::unique::{self, Rows};
+use spock_core::merge::unique::{self, Holders, Way};
 use spock_core::merge::{Change, Counters, Decision, Known, Report, Values, Version, Write, decide_rekey};
 use spock_core::types::NodeId;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 /// The primary key.
 pub type Key = u16;
@@ -107,28 +108,35 @@ pub struct Table {
     pub revived: BTreeMap<Key, Version>,
 }
 
-impl Rows for Table {
+/// What the row with the key `own` meets; `found` is the holder's key.
+struct Meets<'t> {
+    table: &'t mut Table,
+    own: Key,
+    found: Key,
+}
+
+impl Holders for Meets<'_> {
     type Key = Key;
+    type Error = Infallible;
 
-    fn version(&self, key: &Key) -> Option<Version> {
-        self.rows.get(key).map(Held::version)
+    fn next(&mut self, from: usize) -> Option<(usize, Version)> {
+        let value = self.table.rows[&self.own].row.unique;
+        let holds = |held: &Held| held.visible && held.row.unique == value;
+        let mut others = self.table.rows.iter().filter(|(key, _)| from == 0 && value != 0 && **key != self.own);
+        let (key, held) = others.find(|(_, held)| holds(held))?;
+        self.found = *key;
+        Some((0, held.version()))
     }
 
-    fn is_visible(&self, key: &Key) -> bool {
-        self.rows.get(key).is_some_and(|held| held.visible)
+    fn keys(&mut self) -> (Key, Key) {
+        (self.found, self.own)
     }
 
-    fn set_visible(&mut self, key: &Key, visible: bool) {
-        if let Some(held) = self.rows.get_mut(key) {
-            held.visible = visible;
+    fn displace(&mut self) -> Result<bool, Infallible> {
+        if let Some(held) = self.table.rows.get_mut(&self.found) {
+            held.visible = false;
         }
-    }
-
-    fn rivals(&self, key: &Key) -> Vec<Key> {
-        let Some(own) = self.rows.get(key).map(|held| held.row.unique).filter(|value| *value != 0) else {
-            return Vec::new();
-        };
-        self.rows.iter().filter(|(other, held)| *other != key && held.row.unique == own).map(|(key, _)| *key).collect()
+        Ok(true)
     }
 }
 
@@ -148,9 +156,32 @@ impl Table {
         self.rows.values().any(|held| held.row.large == large)
     }
 
+    /// Shows the row of `key`, which is displaced, if it prevails over who holds its value.
+    fn place(&mut self, key: Key) -> bool {
+        let Some(version) = self.rows.get(&key).map(Held::version) else { return false };
+        let Ok(way) = unique::clear_way(&mut Meets { table: self, own: key, found: key }, &version);
+        let visible = way != Way::Blocked;
+        if let Some(held) = self.rows.get_mut(&key) {
+            held.visible = visible;
+        }
+        visible
+    }
+
+    /// Tries displaced rows again, newest first, until none comes back.
+    fn come_back(&mut self) {
+        loop {
+            let displaced = self.rows.iter().filter(|(_, held)| !held.visible);
+            let mut displaced: Vec<(Version, Key)> = displaced.map(|(key, held)| (held.version(), *key)).collect();
+            displaced.sort_unstable_by(|one, other| other.cmp(one));
+            if displaced.into_iter().filter(|(_, key)| self.place(*key)).count() == 0 {
+                return;
+            }
+        }
+    }
+
     fn known(&self, key: Key, counts: bool) -> Known {
         Known {
-            row: self.version(&key),
+            row: self.rows.get(&key).map(Held::version),
             tombstone: self.tombstones.get(&key).map(|mark| mark.version),
             truncated: self.truncated.map(|mark| mark.version),
             revived: self.revived.get(&key).copied(),
@@ -294,7 +325,6 @@ impl Replica {
     /// Does what was decided.
     fn act(&mut self, key: Key, arriving: &Arriving, decision: Decision, rule: &Rule) {
         assert!(decision.write != Write::Park, "all nodes complete what they send");
-        let left = self.table.rivals(&key);
         let before = self.table.rows.get(&key).copied();
         if decision.remember {
             self.table.tombstones.insert(key, arriving.mark);
@@ -308,8 +338,8 @@ impl Replica {
                     row.large = kept.map_or(0, |kept| kept.large);
                 }
                 row.counter = self.counted(key, before, arriving, decision);
-                let visible = before.is_some_and(|held| held.visible);
-                self.table.rows.insert(key, Held { mark: arriving.mark, frozen: false, row, visible });
+                self.table.rows.insert(key, Held { mark: arriving.mark, frozen: false, row, visible: false });
+                self.table.place(key);
                 self.table.rests.remove(&key);
             }
             Write::Count => {
@@ -323,12 +353,10 @@ impl Replica {
             }
             Write::Keep | Write::Park => {}
         }
-        let displaced = unique::settle(&mut self.table, &key, left).into_iter().filter(|moved| !moved.visible);
         if rule.displaced_are_deleted {
-            for moved in displaced {
-                self.table.rows.remove(&moved.key);
-            }
+            self.table.rows.retain(|_, held| held.visible);
         }
+        self.table.come_back();
     }
 
     /// What is kept of the counter of a removed row. A row that is here has none.

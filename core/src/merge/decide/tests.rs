@@ -176,11 +176,30 @@ fn a_changed_key_is_a_delete_and_an_upsert() {
         ("part of it, with the row", row(4), nothing, Values::Partial, (Write::Delete, Write::Insert)),
         ("part of it, without", nothing, nothing, Values::Partial, (Write::Park, Write::Park)),
         ("part of it, with a newer row", row(6), nothing, Values::Partial, (Write::Park, Write::Park)),
+        ("superseded, with the row", row(4), nothing, Values::Superseded, (Write::Delete, Write::Insert)),
+        ("superseded, without", nothing, nothing, Values::Superseded, (Write::Keep, Write::Keep)),
+        ("superseded, new key is taken", nothing, row(4), Values::Superseded, (Write::Keep, Write::Update)),
     ];
     for (name, old, new, values, want) in cases {
         let (gone, there) = decide_rekey(&old, &new, values, &at(5));
         assert_eq!((gone.write, there.write), want, "{name}");
         assert_eq!(gone.remember, gone.write != Write::Park && old.row < Some(at(5)), "{name}");
+    }
+}
+
+#[test]
+fn a_changed_key_is_reported_as_an_update() {
+    use ConflictType::{UpdateMissing as Missing, UpdateOriginDiffers as Differs};
+    let own = Known { row: Some(at(4)), ..Known::default() };
+    let cases = [
+        ("own row", own, None),
+        ("another node's row", row(4), Some((Differs, REMOTE))),
+        ("newer row", row(6), Some((Differs, LOCAL))),
+        ("no row", Known::default(), Some((Missing, REMOTE))),
+    ];
+    for (name, old, want) in cases {
+        let (gone, there) = decide_rekey(&old, &Known::default(), Values::Whole, &at(5));
+        assert_eq!((gone.report, there.report), (want, None), "{name}");
     }
 }
 
@@ -229,6 +248,21 @@ fn changes() -> impl Strategy<Value = Vec<(Change, Version, u8)>> {
 }
 
 proptest! {
+    /// What [`Known::of_row`] says.
+    #[test]
+    fn removals_before_a_row_make_no_difference_to_it(
+        time in 1..5_i64, counts in any::<bool>(), tombstone in proptest::option::of(0..4_i64), truncated in proptest::option::of(0..4_i64),
+        change in prop_oneof![Just(Change::Insert), Just(WHOLE), Just(Change::Delete), Just(Change::Truncate)], made in 0..6_i64,
+    ) {
+        let known = Known::of_row(from(time, 2), counts);
+        let before = |removed: Option<i64>| removed.filter(|removed| *removed < time).map(|time| from(time, 3));
+        let all = Known { tombstone: before(tombstone), truncated: before(truncated), ..known };
+        let (one, other) = (decide(&known, change, &at(made)), decide(&all, change, &at(made)));
+        if one.write != Write::Count {
+            prop_assert_eq!((one.write, one.counters, one.report, one.rest), (other.write, other.counters, other.report, other.rest));
+        }
+    }
+
     #[test]
     fn every_order_ends_equal_and_again_changes_nothing(all in changes(), shuffled in any::<u64>()) {
         let run = |all: &[(Change, Version, u8)]| {

@@ -2,7 +2,7 @@
 //! to a row that was removed later, or has not come yet and cannot be made of the change, is kept in `spock.counter_rest`: until the
 //! row comes, or nothing older can.
 
-use super::Row;
+use super::{Row, change_of};
 use crate::apply::removals::Newest;
 use crate::apply::version::{LocalVersion, Versions};
 use crate::catalog::deltas as catalog;
@@ -204,11 +204,7 @@ impl Row<'_> {
         let conflict = Conflict { kind, outcome: Resolution::KeepLocal, local: Some(local) };
         let row = Some(versions.ranked(local));
         let known = Known { row, tombstone, truncated, revived, counts: true };
-        let change = match kind {
-            ConflictType::InsertExists => Change::Insert,
-            _ => Change::Update(Values::Whole),
-        };
-        match decide(&known, change, &versions.addition()).write {
+        match decide(&known, change_of(kind), &versions.addition()).write {
             Write::Count => {}
             Write::Keep => return Ok(Some(conflict)),
             // It is not older any more.

@@ -7,7 +7,7 @@
 //! 4. It is locked before its version is compared, so what was decided holds. A key without one counts as missing only when its
 //!    row has not come back meanwhile.
 
-use super::Row;
+use super::{Row, change_of};
 use crate::apply::displace::{self, Unseen};
 use crate::apply::version::{LocalVersion, Versions};
 use crate::catalog::displaced::{self as catalog, Displaced};
@@ -16,7 +16,7 @@ use crate::error::Report;
 use crate::pg::heap::Target;
 use crate::pg::row_image::RowImage;
 use crate::pg::search;
-use spock_core::merge::{ConflictType, Resolution};
+use spock_core::merge::{ConflictType, Decision, Known, Resolution, Version, Write, decide};
 
 /// A displaced row and its id.
 pub(super) type Found = (i64, Displaced);
@@ -44,7 +44,7 @@ impl Row<'_> {
         })
     }
 
-    /// A new row for its key takes its place, and ends as a conflict or none; `Err`: it is older.
+    /// A new row for its key takes its place, and ends as a conflict or none; `Err`: it is older, and so ends.
     #[allow(
         clippy::type_complexity,
         reason = "an error, a change that loses, one that wins with or without a conflict"
@@ -55,26 +55,26 @@ impl Row<'_> {
         kind: ConflictType,
         id: i64,
         row: &Displaced,
-    ) -> Result<Result<Option<Conflict>, Conflict>, Report> {
+    ) -> Result<Result<Option<Conflict>, Option<Conflict>>, Report> {
         let local = LocalVersion::from(row.version);
+        let decision = decide(&self.known_of(versions, local), change_of(kind), &versions.remote());
+        let conflict = decision.report.map(|(_, outcome)| self.unseen(kind, outcome, local));
         let deltas = &self.mapping.deltas;
-        if !versions.remote_wins(local) {
-            if deltas.adds() {
-                deltas.add_onto(&mut self.target.merged, self.remote)?;
+        let Target { remote, merged, .. } = &mut *self.target;
+        match decision.write {
+            Write::Update => {
+                deltas.add(remote, merged, self.remote)?;
+                catalog::delete(id)?;
+                return Ok(Ok(conflict));
+            }
+            Write::Count => {
+                deltas.add_onto(merged, self.remote)?;
                 catalog::set_image(id, RowImage::of(&self.target.merged, self.target.table()))?;
                 self.counts.deltas += 1;
             }
-            return Ok(Err(self.unseen(kind, Resolution::KeepLocal, local)));
+            _ => {}
         }
-        let Target { remote, merged, .. } = &mut *self.target;
-        deltas.add(remote, merged, self.remote)?;
-        catalog::delete(id)?;
-        let same = row.version.origin == versions.remote().origin && row.version.time == versions.remote_time();
-        let conflict = match kind {
-            ConflictType::InsertExists => !same,
-            _ => versions.other_origin(local),
-        };
-        Ok(Ok(conflict.then(|| self.unseen(kind, Resolution::ApplyRemote, local))))
+        Ok(Err(conflict))
     }
 
     /// An UPDATE of it. `remote` has what came, `merged` the row. `left`: hash of its key, which the UPDATE changes.
@@ -87,7 +87,7 @@ impl Row<'_> {
         let kind = ConflictType::UpdateOriginDiffers;
         let conflict = match self.replaces(versions, kind, id, &row)? {
             Ok(conflict) => conflict,
-            Err(lost) => return Ok(Some(lost)),
+            Err(lost) => return Ok(lost),
         };
         for number in self.mapping.columns.iter().filter_map(|column| column.number) {
             if self.mapping.present[number.index()] {
@@ -106,15 +106,18 @@ impl Row<'_> {
         }
     }
 
-    /// A DELETE of it.
-    pub(super) fn delete_displaced(
+    /// A DELETE of it, or an UPDATE that gives it another key, under which it is written by itself. `rule` decides.
+    pub(super) fn remove_displaced(
         &mut self,
         versions: &mut Versions,
         (id, row): Found,
+        rule: fn(&Known, &Version) -> Decision,
     ) -> Result<Option<Conflict>, Report> {
         let local = LocalVersion::from(row.version);
-        if !versions.remote_wins(local) {
-            return Ok(Some(self.unseen(ConflictType::DeleteExists, Resolution::Skip, local)));
+        let decision = rule(&self.known_of(versions, local), &versions.remote());
+        let conflict = decision.report.map(|(kind, outcome)| self.unseen(kind, outcome, local));
+        if decision.write != Write::Delete {
+            return Ok(conflict);
         }
         catalog::delete(id)?;
         self.removals.missed(self.target)?;
@@ -122,23 +125,7 @@ impl Row<'_> {
             // No dead row tells what it had.
             self.keep_merged(versions, true)?;
         }
-        let differs = versions.other_origin(local);
-        Ok(differs.then(|| self.unseen(ConflictType::DeleteOriginDiffers, Resolution::ApplyRemote, local)))
-    }
-
-    /// An UPDATE gives it another key, under which it is written by itself.
-    pub(super) fn leave_displaced(
-        &mut self,
-        versions: &Versions,
-        (id, row): Found,
-    ) -> Result<Option<Conflict>, Report> {
-        let local = LocalVersion::from(row.version);
-        if !versions.remote_wins(local) {
-            return Ok(Some(self.unseen(ConflictType::UpdateOriginDiffers, Resolution::KeepLocal, local)));
-        }
-        catalog::delete(id)?;
-        self.removals.missed(self.target)?;
-        Ok(None)
+        Ok(conflict)
     }
 
     /// A conflict with a row that is in no table.

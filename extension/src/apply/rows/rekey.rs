@@ -3,15 +3,16 @@
 //! # Invariants
 //! 1. As long as the new key is free, the row is updated in place: its triggers see an UPDATE.
 //! 2. Otherwise both keys are decided for themselves, so that nodes end equal in whatever order changes of the two come.
+//! 3. What a superseded UPDATE lacks is taken from the row under the old key, if that goes.
 
 use super::Row;
 use super::out_of_sight::Hidden;
-use crate::apply::version::Versions;
+use crate::apply::version::{LocalVersion, Versions};
 use crate::conflict::Conflict;
 use crate::error::Report;
-use crate::pg::heap::Written;
+use crate::pg::heap::{Written, next_command};
 use crate::pg::search::Found;
-use spock_core::merge::{Change, ConflictType, Resolution, Values, Write, decide};
+use spock_core::merge::{ConflictType, Known, Resolution, Values, Write, decide_old_key, decide_rekey};
 use spock_core::wire::row::{Datum, Tuple};
 
 impl Row<'_> {
@@ -36,35 +37,66 @@ impl Row<'_> {
             // What is missing is in the old row: only an UPDATE in place has it.
             return Ok(None);
         }
-        self.read(new, true)?;
-        let taken =
-            self.find() == Found::Row || !matches!(self.displaced(versions)?, Hidden::Nothing) || self.has_kept()? || {
-                let known = self.known(versions)?;
-                decide(&known, Change::Update(Values::Whole), &versions.remote()).write == Write::Keep
+        let values = if partial { Values::Superseded } else { Values::Whole };
+        loop {
+            self.read(new, true)?;
+            let kept = self.has_kept()?;
+            let (new_key, _) = self.known_now(versions)?;
+            self.read(old, false)?;
+            let (old_key, row) = self.known_now(versions)?;
+            let (gone, there) = decide_rekey(&old_key, &new_key, values, &versions.remote());
+            let free = new_key.row.is_none() && there.write == Write::Insert && !kept;
+            let row = row.filter(|_| gone.write == Write::Delete);
+            if free && row.is_some() {
+                return Ok(None);
+            }
+            let gone = match row {
+                Some(local) if partial => {
+                    self.read(new, false)?;
+                    self.merge()?;
+                    self.target.remote_from_merged();
+                    if self.target.delete() != Written::Done {
+                        continue;
+                    }
+                    self.removals.deleted(self.target);
+                    next_command();
+                    Conflict::reported(gone.report, Some(local))
+                }
+                _ => {
+                    let gone = self.remove(versions, decide_old_key)?;
+                    next_command();
+                    self.read(new, true)?;
+                    gone
+                }
             };
-        self.read(old, false)?;
-        let moves = self.find() == Found::Row && {
-            let local = self.local_version(versions)?;
-            versions.remote_wins(local)
-        };
-        if !taken && moves {
-            return Ok(None);
+            self.mapping.deltas.read_first(&self.target.remote);
+            if partial && row.is_none() {
+                return Ok(Some(self.superseded_there(versions)?.or(gone)));
+            }
+            self.first_value(versions)?;
+            let probe = self.target.inserts_fire_before() || !free;
+            let stored = self.store(versions, ConflictType::UpdateOriginDiffers, probe)?;
+            if stored.is_none() {
+                // Whatever the look for the new key left there is not the row that `gone` is about.
+                self.target.local.clear();
+            }
+            return Ok(Some(stored.or(gone)));
         }
-        let gone = self.leave(versions)?;
-        crate::pg::heap::next_command();
-        self.read(new, true)?;
-        self.mapping.deltas.read_first(&self.target.remote);
-        if partial {
-            return Ok(Some(self.superseded_there(versions)?.or(gone)));
+    }
+
+    /// What is known of the key in `remote` now, and the version of its visible row, which is in `local` then.
+    fn known_now(&mut self, versions: &mut Versions) -> Result<(Known, Option<LocalVersion>), Report> {
+        loop {
+            if self.find() == Found::Row {
+                let local = self.local_version(versions)?;
+                return Ok((self.known_of(versions, local), Some(local)));
+            }
+            match self.displaced(versions)? {
+                Hidden::Nothing => return Ok((self.known(versions)?, None)),
+                Hidden::Row((_, row)) => return Ok((self.known_of(versions, row.version.into()), None)),
+                Hidden::Back => {}
+            }
         }
-        self.first_value(versions)?;
-        let probe = self.target.inserts_fire_before() || taken;
-        let stored = self.store(versions, ConflictType::UpdateOriginDiffers, probe)?;
-        if stored.is_none() {
-            // Whatever the look for the new key left there is not the row that `gone` is about.
-            self.target.local.clear();
-        }
-        Ok(Some(stored.or(gone)))
     }
 
     /// The new key of a superseded UPDATE, which `remote` holds: what came goes over a row, and nothing is made of it alone.
@@ -77,31 +109,6 @@ impl Row<'_> {
             }
             if let Some(done) = self.resolve_update(versions, ConflictType::UpdateOriginDiffers)? {
                 return Ok(done);
-            }
-        }
-    }
-
-    /// Deletes the row under the old key, which `remote` holds, unless it is newer.
-    fn leave(&mut self, versions: &mut Versions) -> Result<Option<Conflict>, Report> {
-        loop {
-            if self.find() == Found::Missing {
-                match self.displaced(versions)? {
-                    Hidden::Nothing => {}
-                    Hidden::Row(displaced) => return self.leave_displaced(versions, displaced),
-                    Hidden::Back => continue,
-                }
-                // Whoever wrote the old key before this, and is heard of later, loses to it.
-                self.delete_missing(versions)?;
-                return Ok(Some(Conflict::without_local(ConflictType::UpdateMissing, Resolution::ApplyRemote)));
-            }
-            let local = self.local_version(versions)?;
-            let kind = ConflictType::UpdateOriginDiffers;
-            if !versions.remote_wins(local) {
-                return Ok(Some(Conflict { kind, outcome: Resolution::KeepLocal, local: Some(local) }));
-            }
-            if self.target.delete() == Written::Done {
-                self.removals.deleted(self.target);
-                return Ok(None);
             }
         }
     }
