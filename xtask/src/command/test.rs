@@ -6,6 +6,7 @@ use crate::exit::{Failure, Result};
 use crate::major::Majors;
 use crate::package_suite;
 use crate::suites::{self, Suite};
+use crate::system;
 use crate::tally::Tally;
 
 /// Run test suites.
@@ -40,6 +41,10 @@ impl TestArgs {
                 "--story chooses stories and chapters",
                 "add --suite stories or --suite manual",
             ));
+        }
+        if cx.flags.yes && suites.contains(&Suite::Stories) {
+            // Without it some are skipped; nobody who has not said yes is stopped for it.
+            system::require_named(cx, "faketime")?;
         }
         let (mut tally, mut chosen) = (Tally::default(), Tally::default());
         if suites.contains(&Suite::Unit) {
