@@ -131,7 +131,12 @@ fn resolution(conflict: &Conflict, scene: &Scene<'_>, texts: &RowTexts, remote: 
 fn log_level(setting: ConflictLogLevel) -> Level {
     use ConflictLogLevel as L;
     match setting {
-        L::Debug5 | L::Debug4 | L::Debug3 | L::Debug2 | L::Debug | L::Debug1 => Level::Debug,
+        L::Debug5 => Level::Debug5,
+        L::Debug4 => Level::Debug4,
+        L::Debug3 => Level::Debug3,
+        // The server takes "debug" for debug2.
+        L::Debug2 | L::Debug => Level::Trace,
+        L::Debug1 => Level::Debug,
         L::Info | L::Notice => Level::Notice,
         L::Warning => Level::Warning,
         L::Log | L::Error | L::Fatal | L::Panic => Level::Log,

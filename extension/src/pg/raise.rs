@@ -14,6 +14,12 @@ pub enum Level {
     Debug,
     /// The same for debug2.
     Trace,
+    /// Only with `log_min_messages` at debug3 or below.
+    Debug3,
+    /// The same for debug4.
+    Debug4,
+    /// The same for debug5.
+    Debug5,
     /// Server log; administrators are interested.
     Log,
     /// Client, whatever it asked for.
@@ -31,6 +37,9 @@ impl Level {
             Self::Debug => pg_sys::DEBUG1,
             Self::Trace if settings::log_verbosity() >= LogVerbosity::Debug2 => pg_sys::LOG,
             Self::Trace => pg_sys::DEBUG2,
+            Self::Debug3 => pg_sys::DEBUG3,
+            Self::Debug4 => pg_sys::DEBUG4,
+            Self::Debug5 => pg_sys::DEBUG5,
             Self::Log => pg_sys::LOG,
             Self::Info => pg_sys::INFO,
             Self::Notice => pg_sys::NOTICE,
