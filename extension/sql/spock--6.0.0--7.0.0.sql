@@ -57,6 +57,15 @@ CREATE TABLE spock.displaced_row (
 
 CREATE INDEX displaced_row_relation_idx ON spock.displaced_row (relation, key_hash);
 
+-- Versions of the rows that these are displaced for: the server forgets them, and the order of all of them must stay.
+CREATE TABLE spock.holder_version (
+    relation regclass NOT NULL,
+    key_hash bigint NOT NULL,
+    version_time timestamptz NOT NULL,
+    version_origin oid NOT NULL,
+    PRIMARY KEY (relation, key_hash)
+);
+
 -- Transactions that are put aside whole, and their messages in parts.
 CREATE TABLE spock.parked_transaction (
     parked_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -14,7 +14,7 @@ use super::version::Version;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Known {
     /// Version of the row, whether users see it or [`super::unique`] displaced it. A row that the running transaction wrote
-    /// has the version of the change.
+    /// has that transaction's.
     pub row: Option<Version>,
     /// Version of the newest DELETE of the key that is remembered.
     pub tombstone: Option<Version>,
@@ -27,8 +27,9 @@ pub struct Known {
 }
 
 impl Known {
-    /// A key whose row is here. What is remembered of removals makes no difference to it, because the row was written after them;
-    /// unless the table counts and the row is the newer one: then what was added before a removal is told from what was added after it.
+    /// A key whose row is here. What is remembered of removals makes no difference to it, because the row was written after them, and
+    /// its time is not forgotten before they are; unless the table counts and the row is the newer one: then what was added before a
+    /// removal is told from what was added after it.
     pub fn of_row(row: Version, counts: bool) -> Self {
         Self { row: Some(row), counts, ..Self::default() }
     }
@@ -255,7 +256,7 @@ pub fn decide_old_key(known: &Known, version: &Version) -> Decision {
 }
 
 /// The new key's part of [`decide_rekey`]. Counters are under the new key what an INSERT makes of them: a first value.
-pub fn decide_new_key(known: &Known, values: Values, version: &Version) -> Decision {
+fn decide_new_key(known: &Known, values: Values, version: &Version) -> Decision {
     let there = decide(known, Change::Update(values), version);
     let counters = if there.counters == Counters::Restore { Counters::Take } else { there.counters };
     let report = there.report.filter(|report| *report != (ConflictType::UpdateMissing, Resolution::ApplyRemote));

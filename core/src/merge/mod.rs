@@ -24,7 +24,5 @@ pub mod unique;
 pub mod version;
 
 pub use conflict::{ConflictType, Resolution};
-pub use decide::{
-    Change, Counters, Decision, Known, Report, Values, Write, decide, decide_new_key, decide_old_key, decide_rekey,
-};
+pub use decide::{Change, Counters, Decision, Known, Report, Values, Write, decide, decide_old_key, decide_rekey};
 pub use version::{Tiebreaker, Version, merge};

@@ -15,7 +15,7 @@
 //!    of a node's own INSERT or UPDATE is newer than all it holds, so it is visible there, as its user saw.
 //! 2. Whatever the order in which rows are placed and tried again, and however late: once none comes back, the state is the one
 //!    that the definition, [`visible`], gives. Only that one has nothing to move.
-//! 3. A row is displaced for one that is written, never for one that is then blocked itself.
+//! 3. A row is displaced for one that is written, never for one that is blocked itself; [`Way::Changed`] apart.
 
 use super::version::Version;
 use std::collections::BTreeSet;
@@ -29,7 +29,7 @@ pub trait Holders {
     type Error;
 
     /// Finds the holder in the first index that has one, from number `from` on: the number, and the holder's version.
-    fn next(&mut self, from: usize) -> Option<(usize, Version)>;
+    fn next(&mut self, from: usize) -> Result<Option<(usize, Version)>, Self::Error>;
 
     /// Keys of the holder found last and of the row that is being placed.
     fn keys(&mut self) -> (Self::Key, Self::Key);
@@ -38,49 +38,66 @@ pub trait Holders {
     fn displace(&mut self) -> Result<bool, Self::Error>;
 }
 
+/// The row that is being placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placed {
+    /// It is written now, with this version.
+    Written(Version),
+    /// It was displaced, and has this version. A holder of unknown time keeps its value against it: such a time is known no more, so
+    /// the holder has been there for long, and the row was displaced for it.
+    Again(Version),
+}
+
 /// What stands in the way of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// Nothing does.
     Free,
-    /// Older rows only.
+    /// Older rows only: [`look`] has found them, [`clear_way`] has displaced them.
     Cleared,
     /// The row found last keeps its value.
     Blocked,
-    /// Somebody else came in between: look again.
+    /// Somebody else came in between: look again. What has been displaced by then comes back by itself.
     Changed,
 }
 
-/// Who stands in the way of a row of version `placed`, without changing anything. [`Way::Cleared`]: it may be cleared.
-pub fn look<H: Holders>(holders: &mut H, placed: &Version) -> Way {
+/// Who stands in the way of a row, without changing anything.
+pub fn look<H: Holders>(holders: &mut H, placed: &Placed) -> Result<Way, H::Error> {
     let (mut way, mut from) = (Way::Free, 0);
-    while let Some((index, holder)) = holders.next(from) {
+    while let Some((index, holder)) = holders.next(from)? {
         if prevails(holders, &holder, placed) {
-            return Way::Blocked;
+            return Ok(Way::Blocked);
         }
         (way, from) = (Way::Cleared, index + 1);
     }
-    way
+    Ok(way)
 }
 
-/// Displaces whoever stands in the way of a row of version `placed`, if it prevails over all of them. After [`Way::Cleared`] and
+/// Displaces whoever stands in the way of a row, if it prevails over all of them. After [`Way::Cleared`] and
 /// [`Way::Free`] it may be written, after [`Way::Blocked`] it is displaced, and nothing else has changed.
-pub fn clear_way<H: Holders>(holders: &mut H, placed: &Version) -> Result<Way, H::Error> {
-    let found = look(holders, placed);
+pub fn clear_way<H: Holders>(holders: &mut H, placed: &Placed) -> Result<Way, H::Error> {
+    let found = look(holders, placed)?;
     if found != Way::Cleared {
         return Ok(found);
     }
-    while let Some((_, holder)) = holders.next(0) {
+    // Whoever was found may have gone by itself since.
+    let mut way = Way::Changed;
+    while let Some((_, holder)) = holders.next(0)? {
         // One that prevails was written since the first look.
         if prevails(holders, &holder, placed) || !holders.displace()? {
             return Ok(Way::Changed);
         }
+        way = Way::Cleared;
     }
-    Ok(found)
+    Ok(way)
 }
 
 /// Whether the holder found last, of version `holder`, keeps its value.
-fn prevails<H: Holders>(holders: &mut H, holder: &Version, placed: &Version) -> bool {
+fn prevails<H: Holders>(holders: &mut H, holder: &Version, placed: &Placed) -> bool {
+    let placed = match placed {
+        Placed::Again(_) if holder.time.is_none() => return true,
+        Placed::Again(version) | Placed::Written(version) => version,
+    };
     holder.cmp(placed).then_with(|| {
         let (holder, placed) = holders.keys();
         holder.cmp(&placed)
@@ -127,15 +144,15 @@ mod tests {
         type Key = u8;
         type Error = Infallible;
 
-        fn next(&mut self, from: usize) -> Option<(usize, Version)> {
+        fn next(&mut self, from: usize) -> Result<Option<(usize, Version)>, Infallible> {
             let values = self.table.0[&self.own].1;
-            (from..values.len()).find_map(|index| {
+            Ok((from..values.len()).find_map(|index| {
                 let value = values[index]?;
                 let mut others = self.table.0.iter().filter(|(key, row)| **key != self.own && row.2);
                 let (key, row) = others.find(|(_, row)| row.1[index] == Some(value))?;
                 self.found = *key;
                 Some((index, row.0))
-            })
+            }))
         }
 
         fn keys(&mut self) -> (u8, u8) {
@@ -150,16 +167,16 @@ mod tests {
 
     impl Table {
         /// Writes `key`'s row, which is displaced, if nothing prevails over it.
-        fn place(&mut self, key: u8) -> bool {
-            let version = self.0[&key].0;
-            let Ok(way) = clear_way(&mut Meets { table: self, own: key, found: key }, &version);
+        fn place(&mut self, key: u8, how: fn(Version) -> Placed) -> bool {
+            let placed = how(self.0[&key].0);
+            let Ok(way) = clear_way(&mut Meets { table: self, own: key, found: key }, &placed);
             self.0.get_mut(&key).expect("a row").2 = way != Way::Blocked;
             way != Way::Blocked
         }
 
         fn put(&mut self, key: u8, time: i64, values: [Option<u8>; 2]) -> bool {
             self.0.insert(key, (version(time), values, false));
-            self.place(key)
+            self.place(key, Placed::Written)
         }
 
         /// Tries displaced rows again, newest first, until none comes back.
@@ -170,7 +187,7 @@ mod tests {
                     self.0.iter().filter(|row| !row.1.2).map(|(key, row)| (row.0, *key)).collect();
                 displaced.sort_by(|one, other| other.cmp(one));
                 let before = back.len();
-                back.extend(displaced.into_iter().map(|(_, key)| key).filter(|key| self.place(*key)));
+                back.extend(displaced.into_iter().map(|(_, key)| key).filter(|key| self.place(*key, Placed::Again)));
                 if back.len() == before {
                     return back;
                 }
@@ -196,6 +213,17 @@ mod tests {
         assert!(!table.put(3, 1, [Some(7), None]), "an older one does not take it back");
         assert!(table.put(2, 3, [Some(8), None]));
         assert_eq!(table.come_back(), [3], "of the two that have the value in common, one: the larger key");
+    }
+
+    #[test]
+    fn a_row_whose_time_is_known_no_more_keeps_its_value_against_those_it_displaced() {
+        let mut table = Table::default();
+        table.put(1, 1, [Some(7), None]);
+        table.put(2, 2, [Some(7), None]);
+        table.0.get_mut(&2).expect("a row").0.time = None;
+        assert_eq!(table.come_back(), []);
+        assert!(table.put(3, 1, [Some(7), None]), "what is written is newer");
+        assert_eq!(table.shown(), BTreeSet::from([3]));
     }
 
     #[test]

@@ -34,6 +34,7 @@ use crate::pg::session::{self, OwnerScope};
 use crate::worker::{displaced, pause};
 use pgrx::PgSqlErrorCode;
 use spock_core::exceptions;
+use spock_core::merge::unique::Placed;
 use std::cmp::Reverse;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -160,6 +161,7 @@ fn forget_marks() {
     let lock = TryLock::against_writes(catalog::own_table().or_raise());
     if lock.is_held() {
         let entries = catalog::entries(None).or_raise();
+        catalog::forget_holders().or_raise();
         displaced::unmark(|table| entries.iter().any(|entry| entry.table == table));
     }
     drop(lock);
@@ -213,7 +215,7 @@ fn place(tools: &mut Tools<'_>, target: &mut Target, (id, image): (i64, RowImage
         let here = target.find_by_key() == Some(Found::Row);
         let newer = match here {
             true => {
-                let local = versions.of(&target.local);
+                let local = versions.of_counted(&target.local)?;
                 Some(versions.ranked(local))
             }
             false => removals.newest(target, versions, Ends::Deletes)?,
@@ -225,10 +227,11 @@ fn place(tools: &mut Tools<'_>, target: &mut Target, (id, image): (i64, RowImage
             }
             return Ok(false);
         }
-        if !here && let Way::Blocked(met) = displace::look(target, removals, versions) {
+        if !here && let Way::Blocked(met) = displace::look(target, removals, versions)? {
             if claimed {
-                displace::put_aside(target, versions, &met.index)?;
+                displace::put_aside(target, versions, &met)?;
             }
+            displace::keep_holders(target, versions)?;
             return Ok(false);
         }
         // Another worker may have added to it meanwhile: then it is looked at again.
@@ -246,7 +249,7 @@ fn place(tools: &mut Tools<'_>, target: &mut Target, (id, image): (i64, RowImage
             }
             continue;
         }
-        match displace::clear_way(target, removals, versions)? {
+        match displace::clear_way(target, removals, versions, Placed::Again)? {
             Way::Changed | Way::Blocked(_) => continue,
             Way::Free | Way::Cleared(_) => {}
         }

@@ -19,7 +19,7 @@ use crate::sync::copy::COPIED_AT_US;
 use crate::worker::displaced;
 use pgrx::PgSqlErrorCode;
 use spock_core::merge;
-use spock_core::merge::unique::{self, Holders};
+use spock_core::merge::unique::{self, Holders, Placed};
 use spock_core::types::PgTime;
 
 /// What stands for a time that is not known: older than any that is, that of copied rows included.
@@ -151,12 +151,12 @@ impl Holders for Meets<'_> {
     type Key = Vec<Option<Vec<u8>>>;
     type Error = Report;
 
-    fn next(&mut self, from: usize) -> Option<(usize, merge::Version)> {
-        let (place, index) = self.target.next_collision(from)?;
-        let local = self.versions.of(&self.target.local);
+    fn next(&mut self, from: usize) -> Result<Option<(usize, merge::Version)>, Report> {
+        let Some((place, index)) = self.target.next_collision(from) else { return Ok(None) };
+        let local = holder(self.target, self.versions)?;
         let version = self.versions.ranked(local);
         self.met = Some((Met { local, index }, version));
-        Some((place, version))
+        Ok(Some((place, version)))
     }
 
     fn keys(&mut self) -> (Self::Key, Self::Key) {
@@ -164,7 +164,7 @@ impl Holders for Meets<'_> {
     }
 
     fn displace(&mut self) -> Result<bool, Report> {
-        let Some((met, version)) = &self.met else { return Ok(true) };
+        let Some((met, version)) = &self.met else { return Ok(false) };
         match self.displaced {
             // Rows of the current command cannot be changed by it.
             0 => next_command(),
@@ -172,7 +172,8 @@ impl Holders for Meets<'_> {
             _ => {}
         }
         self.displaced += 1;
-        displace(self.target, self.removals, version, &met.index)
+        let by = kept(&self.versions.remote(), None);
+        displace(self.target, self.removals, (version, &by), &met.index)
     }
 }
 
@@ -187,17 +188,22 @@ impl Meets<'_> {
     }
 }
 
-/// Who stands in the way of the row in `remote`, whose key has no visible row, without changing anything.
-pub fn look(target: &mut Target, removals: &Removals, versions: &mut Versions) -> Way {
-    let placed = versions.remote();
+/// Who stands in the way of the row in `remote`, which was displaced and whose key has no visible row, without changing anything.
+pub fn look(target: &mut Target, removals: &Removals, versions: &mut Versions) -> Result<Way, Report> {
+    let placed = Placed::Again(versions.remote());
     let mut meets = Meets { target, removals, versions, met: None, displaced: 0 };
-    let way = unique::look(&mut meets, &placed);
-    meets.way(way)
+    let way = unique::look(&mut meets, &placed)?;
+    Ok(meets.way(way))
 }
 
 /// Displaces whoever stands in the way of the row in `remote`, if it prevails over all of them; its key has no visible row.
-pub fn clear_way(target: &mut Target, removals: &Removals, versions: &mut Versions) -> Result<Way, Report> {
-    let placed = versions.remote();
+pub fn clear_way(
+    target: &mut Target,
+    removals: &Removals,
+    versions: &mut Versions,
+    placed: fn(merge::Version) -> Placed,
+) -> Result<Way, Report> {
+    let placed = placed(versions.remote());
     let mut meets = Meets { target, removals, versions, met: None, displaced: 0 };
     let way = unique::clear_way(&mut meets, &placed)?;
     Ok(meets.way(way))
@@ -211,8 +217,13 @@ fn stays_in_table() -> Report {
     .hint("A trigger of the table that fires on replicas may keep rows from being deleted.")
 }
 
-/// Displaces the row in `local`. False: another transaction changed it.
-fn displace(target: &mut Target, removals: &Removals, version: &merge::Version, index: &str) -> Result<bool, Report> {
+/// Displaces the row in `local`, of that version, for the one in `remote`, of version `by`. False: another transaction changed it.
+fn displace(
+    target: &mut Target,
+    removals: &Removals,
+    (version, by): (&merge::Version, &Version),
+    index: &str,
+) -> Result<bool, Report> {
     let image = RowImage::of(&target.local, target.table());
     let (hash, xid) = (target.key_hash_of(&target.local), target.local.writer());
     if target.displace() != Written::Done {
@@ -220,18 +231,51 @@ fn displace(target: &mut Target, removals: &Removals, version: &merge::Version, 
     }
     let table = target.table().id().get();
     keep(table, hash, Displaced { version: kept(version, xid), image }, index)?;
+    if let Some(own) = target.key_hash() {
+        catalog::keep_holder(table, own, by)?;
+    }
     tombstones::write_displaced(table, hash)?;
     removals.displaced_one(table);
     next_command();
     Ok(true)
 }
 
-/// The row in `remote`, which is of the transaction that is being applied, is displaced instead of being written.
-pub fn put_aside(target: &mut Target, versions: &Versions, index: &str) -> Result<(), Report> {
+/// Version of the row in `local`, which holds a unique value: the server may have forgotten it, since others are displaced for it.
+fn holder(target: &Target, versions: &mut Versions) -> Result<LocalVersion, Report> {
+    let local = versions.of_counted(&target.local)?;
+    let LocalVersion::Unknown = local else { return Ok(local) };
+    let Some(hash) = target.key_hash_of(&target.local) else { return Ok(local) };
+    Ok(catalog::holder(target.table().id().get(), hash)?.map_or(local, LocalVersion::from))
+}
+
+/// Keeps the versions of all rows that hold values of the one in `remote`, which stays displaced, as far as they are known.
+pub fn keep_holders(target: &mut Target, versions: &mut Versions) -> Result<(), Report> {
+    let mut from = 0;
+    while let Some((place, _)) = target.next_collision(from) {
+        let local = versions.of_counted(&target.local)?;
+        keep_holder(target, versions, local)?;
+        from = place + 1;
+    }
+    Ok(())
+}
+
+/// The same of the one in `local`.
+fn keep_holder(target: &Target, versions: &Versions, local: LocalVersion) -> Result<(), Report> {
+    let version = versions.ranked(local);
+    match target.key_hash_of(&target.local).filter(|_| version.time.is_some()) {
+        Some(hash) => catalog::keep_holder(target.table().id().get(), hash, &kept(&version, None)),
+        None => Ok(()),
+    }
+}
+
+/// The row in `remote`, which is of the transaction that is being applied, is displaced instead of being written, because of the one
+/// in `local`.
+pub fn put_aside(target: &mut Target, versions: &Versions, met: &Met) -> Result<(), Report> {
     session::assign_xid();
+    keep_holder(target, versions, met.local)?;
     let image = RowImage::of(&target.remote, target.table());
     let version = kept(&versions.remote(), session::current_xid());
-    keep(target.table().id().get(), target.key_hash(), Displaced { version, image }, index)
+    keep(target.table().id().get(), target.key_hash(), Displaced { version, image }, &met.index)
 }
 
 fn keep(table: u32, hash: Option<i64>, row: Displaced, index: &str) -> Result<(), Report> {

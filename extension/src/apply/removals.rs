@@ -210,12 +210,7 @@ impl Removals {
         if !self.others() {
             return Ok(false);
         }
-        self.missed_hash(target, target.key_hash())
-    }
-
-    /// The same of a key with that hash.
-    pub fn missed_hash(&mut self, target: &Target, hash: Option<i64>) -> Result<bool, Report> {
-        let (Some(hash), true) = (hash, self.others()) else { return Ok(false) };
+        let Some(hash) = target.key_hash() else { return Ok(false) };
         let table = target.table().id().get();
         catalog::write_key(table, hash)?;
         self.tell(table);

@@ -22,6 +22,7 @@ use crate::pg::search::Found;
 use crate::pg::tuple::{Slot, Value, ValueError};
 use crate::settings;
 use pgrx::PgSqlErrorCode;
+use spock_core::merge::unique::Placed;
 use spock_core::merge::{Change, ConflictType, Decision, Known, Resolution, Values, Version, Write, decide};
 use spock_core::wire::row::{Datum, Tuple};
 
@@ -92,16 +93,12 @@ impl Row<'_> {
         if old.is_none() && self.mapping.key.is_none() {
             return Err(self.no_identity("UPDATE"));
         }
-        let moved = old.filter(|old| self.changes_key(old, new));
-        let before = self.removals.state(self.target.table().id().get());
-        if let Some(old) = moved
-            && let Some(done) = self.rekey(versions, (old, new), superseded)?
+        if let Some(old) = old
+            && self.changes_key(old, new)?
         {
-            return Ok(done);
+            return self.rekey(versions, (old, new), superseded);
         }
-        if moved.is_none() {
-            self.read_deltas(old, new)?;
-        }
+        self.read_deltas(old, new)?;
         self.read(old.unwrap_or(new), false)?;
         loop {
             let found = self.find();
@@ -114,22 +111,17 @@ impl Row<'_> {
                 Hidden::Row(row) => Some(row),
                 Hidden::Back => continue,
             };
-            let old_hash = displaced.is_some().then(|| self.target.key_hash());
             if old.is_some() {
                 // The search is done: from here on `remote` is the new row.
                 self.read(new, false)?;
             }
             if let Some(displaced) = displaced {
-                return self.update_displaced(versions, displaced, old_hash.filter(|_| moved.is_some()));
+                return self.update_displaced(versions, &displaced);
             }
             if found == Found::Missing {
                 return self.update_missing(versions, new, superseded);
             }
             if let Some(done) = self.resolve_update(versions, ConflictType::UpdateOriginDiffers)? {
-                if moved.is_some() {
-                    self.removals.deleted(self.target);
-                    self.check_crossed(versions, Change::Update(Values::Whole), before, true)?;
-                }
                 return Ok(done);
             }
             if let Some(old) = old {
@@ -154,7 +146,7 @@ impl Row<'_> {
         loop {
             if self.find() == Found::Missing {
                 match self.displaced(versions)? {
-                    Hidden::Row(displaced) => return self.remove_displaced(versions, displaced, rule),
+                    Hidden::Row(displaced) => return self.remove_displaced(versions, &displaced, rule),
                     Hidden::Nothing => {}
                     Hidden::Back => continue,
                 }
@@ -276,7 +268,7 @@ impl Row<'_> {
             }
             // A possible duplicate without a row under our key: it went away, or it is another unique key.
             if look {
-                match displace::clear_way(self.target, self.removals, versions)? {
+                match displace::clear_way(self.target, self.removals, versions, Placed::Written)? {
                     Way::Free => {}
                     Way::Changed => continue,
                     Way::Cleared(found) => {
@@ -284,7 +276,7 @@ impl Row<'_> {
                         tries = 0;
                     }
                     Way::Blocked(found) => {
-                        displace::put_aside(self.target, versions, &found.index)?;
+                        displace::put_aside(self.target, versions, &found)?;
                         return Ok(Some(self.met(kind, Resolution::KeepLocal, found)));
                     }
                 }

@@ -54,7 +54,7 @@ use crate::worker::{announcements, registry};
 use exceptions::Handling;
 use hold::Parks;
 use pgrx::PgSqlErrorCode;
-use spock_core::merge::{ConflictType, Resolution};
+use spock_core::merge::Resolution;
 use spock_core::types::{Lsn, NodeId, PgTime, RelId};
 use spock_core::wire::Message;
 use spock_core::wire::announcement::Announcement;
@@ -528,7 +528,7 @@ impl<'s> Applier<'s> {
         self.relations.changes_partition(id, old, new)
     }
 
-    /// An UPDATE that moves a row to another partition: gone here, new there, and one conflict as for any UPDATE.
+    /// An UPDATE that moves a row to another partition: a changed key, with its halves in two tables.
     fn move_row(&mut self, update: &Update<'_>, old: &Tuple<'_>) -> Result<(), Report> {
         let (id, new) = (update.relation, &update.new);
         let partial = new.columns().any(|value| matches!(value, Datum::Unchanged));
@@ -540,17 +540,8 @@ impl<'s> Applier<'s> {
             .hint("Values stored out of line that do not change are not sent. Move the row here, then leave the transaction \
                    out with spock.sub_alter_skiplsn."));
         }
-        let mut stays = false;
-        self.row(&Change::delete(id, old), |row, versions| {
-            let deleted = row.delete(versions, old)?;
-            stays = deleted.is_some_and(|conflict| conflict.kind == ConflictType::DeleteExists);
-            Ok(deleted.map(as_update))
-        })?;
-        // Of a superseded one only the old place is certain: the row comes with its newer state.
-        if stays || partial {
-            return Ok(());
-        }
-        self.row(&Change::insert(id, new), |row, versions| row.insert(versions, new))
+        self.row(&Change::delete(id, old), |row, versions| row.leave(versions, old))?;
+        self.row(&Change::insert(id, new), |row, versions| row.enter(versions, new))
     }
 
     fn truncate(&mut self, command: &Truncate<'_>) -> Result<(), Report> {
@@ -652,17 +643,6 @@ impl<'s> Applier<'s> {
     /// Commit time of the transaction that has just begun and changed nothing yet, for `apply_delay`.
     pub fn begun_at(&self) -> Option<PgTime> {
         self.current.as_ref().filter(|current| current.origin.is_none()).map(|current| current.begin.committed_at)
-    }
-}
-
-/// The conflict of an UPDATE, from that of the DELETE which is its first half.
-fn as_update(deleted: Conflict) -> Conflict {
-    match deleted.kind {
-        ConflictType::DeleteMissing => Conflict::without_local(ConflictType::UpdateMissing, Resolution::ApplyRemote),
-        ConflictType::DeleteExists => {
-            Conflict { kind: ConflictType::UpdateOriginDiffers, outcome: Resolution::KeepLocal, ..deleted }
-        }
-        _ => Conflict { kind: ConflictType::UpdateOriginDiffers, ..deleted },
     }
 }
 

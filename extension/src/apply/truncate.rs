@@ -6,6 +6,7 @@
 
 use super::displace;
 use super::version::Versions;
+use crate::catalog::deltas;
 use crate::error::Report;
 use crate::pg::dead_rows::{delete_row, each_row};
 use crate::pg::deletes::{self, Removed};
@@ -19,10 +20,10 @@ pub fn empty(tables: Vec<Table>, versions: &mut Versions, restart_sequences: boo
     for table in &tables {
         displace::truncate(table.id().get(), versions)?;
     }
-    let (partly, whole): (Vec<Table>, Vec<Table>) =
-        tables.into_iter().partition(|table| table.kind() == Kind::Table && has_newer(table, versions));
-    for table in &partly {
-        delete_older(table, versions);
+    let (mut partly, mut whole) = (Vec::new(), Vec::new());
+    for table in tables {
+        let outlived = table.kind() == Kind::Table && delete_some(&table, versions)?;
+        if outlived { partly.push(table) } else { whole.push(table) }
     }
     if others {
         for table in partly.iter().chain(&whole) {
@@ -35,24 +36,30 @@ pub fn empty(tables: Vec<Table>, versions: &mut Versions, restart_sequences: boo
     Ok(())
 }
 
-fn has_newer(table: &Table, versions: &mut Versions) -> bool {
+/// Deletes the older rows of a table that has newer ones, too. False: it has none, and nothing was deleted.
+fn delete_some(table: &Table, versions: &mut Versions) -> Result<bool, Report> {
+    let counts = !deltas::columns(table.id().get())?.is_empty();
+    let goes = |versions: &mut Versions, row: &Slot| -> Result<bool, Report> {
+        let version = if counts { versions.of_counted(row)? } else { versions.of(row) };
+        Ok(versions.truncates(version))
+    };
     let slot = Slot::for_table(table);
-    let mut newer = false;
+    let mut all = Ok(true);
     each_row(table, &slot, |row| {
-        let version = versions.of(row);
-        newer = !versions.truncates(version);
-        !newer
+        all = goes(versions, row);
+        matches!(all, Ok(true))
     });
-    newer
-}
-
-fn delete_older(table: &Table, versions: &mut Versions) {
-    let slot = Slot::for_table(table);
+    if all? {
+        return Ok(false);
+    }
+    let mut done = Ok(());
     each_row(table, &slot, |row| {
-        let version = versions.of(row);
-        if versions.truncates(version) {
-            delete_row(table, row);
-        }
-        true
+        done = goes(versions, row).map(|goes| {
+            if goes {
+                delete_row(table, row);
+            }
+        });
+        done.is_ok()
     });
+    done.map(|()| true)
 }

@@ -1,4 +1,5 @@
-//! `spock.displaced_row`: rows that are out of their tables as long as newer ones hold their values in unique indexes.
+//! `spock.displaced_row`: rows that are out of their tables as long as newer ones hold their values in unique indexes; and
+//! `spock.holder_version`: versions of these newer ones, which the server forgets.
 //!
 //! # Invariants
 //! 1. A row is written and deleted in the transaction that takes it out of its table or puts it back.
@@ -10,6 +11,12 @@ use crate::error::Report;
 use crate::pg::row_image::{RowImage, Texts};
 use pgrx::PgSqlErrorCode;
 use spock_core::types::{NodeId, PgTime};
+
+macro_rules! version_columns {
+    () => {
+        "(extract(epoch FROM version_time) * 1000000)::int8 - 946684800000000, version_origin::int8, version_xid"
+    };
+}
 
 /// A row that is displaced.
 #[derive(Debug, Clone)]
@@ -63,10 +70,39 @@ pub fn insert(table: u32, hash: Option<i64>, row: Displaced, index: &str) -> Res
     .map(drop)
 }
 
-macro_rules! version_columns {
-    () => {
-        "(extract(epoch FROM version_time) * 1000000)::int8 - 946684800000000, version_origin::int8, version_xid"
-    };
+/// Keeps the version of the row of `table` whose key has that hash, for which others are displaced, unless a newer one is kept.
+pub fn keep_holder(table: u32, hash: i64, version: &Written) -> Result<(), Report> {
+    execute(
+        "WITH new (written) AS (SELECT 'epoch'::timestamptz + ($3 + 946684800000000) * '1 microsecond'::interval)
+         INSERT INTO spock.holder_version AS kept (relation, key_hash, version_time, version_origin)
+         SELECT $1::oid, $2, new.written, $4::oid FROM new WHERE NOT EXISTS (SELECT FROM spock.holder_version h
+             WHERE h.relation = $1::oid AND h.key_hash = $2 AND h.version_time >= new.written)
+         ON CONFLICT (relation, key_hash) DO UPDATE
+             SET version_time = excluded.version_time, version_origin = excluded.version_origin
+             WHERE kept.version_time < excluded.version_time",
+        &[oid(table), hash.into(), version.time.micros().into(), oid(version.origin.get())],
+    )
+    .map(drop)
+}
+
+/// The version of the row of `table` whose key has that hash, if it is kept. Who wrote it here is not.
+pub fn holder(table: u32, hash: i64) -> Result<Option<Written>, Report> {
+    let sql = concat!(
+        "SELECT ",
+        version_columns!(),
+        " FROM (SELECT version_time, version_origin, 0::int8 FROM spock.holder_version
+                 WHERE relation = $1::oid AND key_hash = $2) kept (version_time, version_origin, version_xid)"
+    );
+    select_one(sql, &[oid(table), hash.into()], |row| version(row, 1))
+}
+
+/// Forgets versions of rows of tables of which nothing is displaced.
+pub fn forget_holders() -> Result<usize, Report> {
+    execute(
+        "DELETE FROM spock.holder_version h
+          WHERE NOT EXISTS (SELECT FROM spock.displaced_row d WHERE d.relation = h.relation)",
+        &[],
+    )
 }
 
 fn version(row: &Row<'_>, from: usize) -> Result<Written, Report> {

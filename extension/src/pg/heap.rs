@@ -205,9 +205,8 @@ impl Target {
     /// Makes the row in `merged` the one in `remote`.
     pub fn remote_from_merged(&mut self) {
         self.remote.start_from(&self.merged);
+        self.remote.copy_values();
         self.remote.finish();
-        // SAFETY: the slot holds a row, whose values it copies: those of `merged` go with it.
-        unsafe { pg_sys::ExecMaterializeSlot(self.remote.raw()) }
     }
 
     /// Whether a BEFORE INSERT trigger fires: it must not see a row that turns out to exist.

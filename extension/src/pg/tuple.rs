@@ -152,6 +152,22 @@ impl Slot {
         }
     }
 
+    /// Copies all values of the row that is being built into the current context, where they stay when the slot takes another row.
+    pub fn copy_values(&mut self) {
+        // SAFETY: the arrays have one entry for each attribute, all set. An ERROR leaves values of before, which are still there.
+        unsafe {
+            let slot = self.0.as_mut();
+            let natts = usize::try_from((*slot.tts_tupleDescriptor).natts).unwrap_or(0);
+            for at in 0..natts {
+                let attribute = &*super::compat::executor::attribute(slot.tts_tupleDescriptor, at);
+                if !*slot.tts_isnull.add(at) && !attribute.attisdropped {
+                    let value = slot.tts_values.add(at);
+                    *value = pg_sys::datumCopy(*value, attribute.attbyval, i32::from(attribute.attlen));
+                }
+            }
+        }
+    }
+
     /// Makes all values of the row that the slot holds readable.
     fn take_apart(&self) {
         // SAFETY: the slot holds a row.

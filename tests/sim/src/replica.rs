@@ -9,10 +9,10 @@ use crate::rule::Rule;
 use spock_core::merge::delta::Amount;
 use spock_core::merge::rest::{Kept, Rest};
 use spock_core::merge::stability::{Applied, Mark, Stability};
-use spock_core::merge::unique::{self, Holders, Way};
+use spock_core::merge::unique::{self, Holders, Placed, Way};
 use spock_core::merge::{Change, Counters, Decision, Known, Report, Values, Version, Write, decide_rekey};
 use spock_core::types::NodeId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
 /// The primary key.
@@ -119,13 +119,13 @@ impl Holders for Meets<'_> {
     type Key = Key;
     type Error = Infallible;
 
-    fn next(&mut self, from: usize) -> Option<(usize, Version)> {
+    fn next(&mut self, from: usize) -> Result<Option<(usize, Version)>, Infallible> {
         let value = self.table.rows[&self.own].row.unique;
         let holds = |held: &Held| held.visible && held.row.unique == value;
         let mut others = self.table.rows.iter().filter(|(key, _)| from == 0 && value != 0 && **key != self.own);
-        let (key, held) = others.find(|(_, held)| holds(held))?;
+        let Some((key, held)) = others.find(|(_, held)| holds(held)) else { return Ok(None) };
         self.found = *key;
-        Some((0, held.version()))
+        Ok(Some((0, held.version())))
     }
 
     fn keys(&mut self) -> (Key, Key) {
@@ -157,9 +157,9 @@ impl Table {
     }
 
     /// Shows the row of `key`, which is displaced, if it prevails over who holds its value.
-    fn place(&mut self, key: Key) -> bool {
-        let Some(version) = self.rows.get(&key).map(Held::version) else { return false };
-        let Ok(way) = unique::clear_way(&mut Meets { table: self, own: key, found: key }, &version);
+    fn place(&mut self, key: Key, how: fn(Version) -> Placed) -> bool {
+        let Some(placed) = self.rows.get(&key).map(|held| how(held.version())) else { return false };
+        let Ok(way) = unique::clear_way(&mut Meets { table: self, own: key, found: key }, &placed);
         let visible = way != Way::Blocked;
         if let Some(held) = self.rows.get_mut(&key) {
             held.visible = visible;
@@ -173,7 +173,7 @@ impl Table {
             let displaced = self.rows.iter().filter(|(_, held)| !held.visible);
             let mut displaced: Vec<(Version, Key)> = displaced.map(|(key, held)| (held.version(), *key)).collect();
             displaced.sort_unstable_by(|one, other| other.cmp(one));
-            if displaced.into_iter().filter(|(_, key)| self.place(*key)).count() == 0 {
+            if displaced.into_iter().filter(|(_, key)| self.place(*key, Placed::Again)).count() == 0 {
                 return;
             }
         }
@@ -199,7 +199,7 @@ struct Arriving {
     old_counter: i16,
     /// An UPDATE that changed the key.
     rekeyed: bool,
-    /// Then the row under the old key, if it is here.
+    /// Then the row under the old key, if it goes.
     moved: Option<Row>,
 }
 
@@ -258,7 +258,8 @@ impl Replica {
                     let values = values(&row, true);
                     let (old, new) = (self.table.known(from, counts), self.table.known(to, counts));
                     let (gone, there) = decide_rekey(&old, &new, values, &txn.mark.version);
-                    let moved = self.table.rows.get(&from).map(|held| held.row);
+                    let goes = gone.write == Write::Delete;
+                    let moved = self.table.rows.get(&from).filter(|_| goes).map(|held| held.row);
                     self.act(from, &arriving(Change::Delete, Row::default(), 0), gone, rule);
                     let there_is = Arriving { rekeyed: true, moved, ..arriving(Change::Update(values), row, 0) };
                     self.act(to, &there_is, there, rule);
@@ -311,7 +312,11 @@ impl Replica {
             self.stability.released(&mark);
         }
         if rule.freezes {
-            table.rows.values_mut().filter(|held| is_stable(&held.mark)).for_each(|held| held.frozen = true);
+            // Versions of displaced rows, and of those that they are displaced for, are written down.
+            let displaced = table.rows.values().filter(|held| !held.visible);
+            let wanted: BTreeSet<u8> = displaced.map(|held| held.row.unique).collect();
+            let settled = |held: &Held| held.visible && !wanted.contains(&held.row.unique) && is_stable(&held.mark);
+            table.rows.values_mut().filter(|held| settled(held)).for_each(|held| held.frozen = true);
         }
     }
 
@@ -333,13 +338,13 @@ impl Replica {
         match decision.write {
             Write::Insert | Write::Update => {
                 let mut row = arriving.row;
-                let kept = before.map(|held| held.row).or(arriving.moved);
+                let kept = arriving.moved.or(before.map(|held| held.row));
                 if arriving.change == Change::Update(Values::Superseded) {
                     row.large = kept.map_or(0, |kept| kept.large);
                 }
                 row.counter = self.counted(key, before, arriving, decision);
                 self.table.rows.insert(key, Held { mark: arriving.mark, frozen: false, row, visible: false });
-                self.table.place(key);
+                self.table.place(key, Placed::Written);
                 self.table.rests.remove(&key);
             }
             Write::Count => {

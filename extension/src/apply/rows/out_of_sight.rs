@@ -19,14 +19,14 @@ use crate::pg::search;
 use spock_core::merge::{ConflictType, Decision, Known, Resolution, Version, Write, decide};
 
 /// A displaced row and its id.
-pub(super) type Found = (i64, Displaced);
+pub(super) type DisplacedRow = (i64, Displaced);
 
 /// What there is of a key that had no visible row.
 pub(super) enum Hidden {
     /// Nothing.
     Nothing,
     /// A displaced row, whose values are in `merged`.
-    Row(Found),
+    Row(DisplacedRow),
     /// It has a visible row now: look again.
     Back,
 }
@@ -44,7 +44,8 @@ impl Row<'_> {
         })
     }
 
-    /// A new row for its key takes its place, and ends as a conflict or none; `Err`: it is older, and so ends.
+    /// A new row for its key takes its place, and ends as a conflict or none; `Err`: the same of one that is older, of which only
+    /// additions are taken.
     #[allow(
         clippy::type_complexity,
         reason = "an error, a change that loses, one that wins with or without a conflict"
@@ -77,40 +78,44 @@ impl Row<'_> {
         Ok(Err(conflict))
     }
 
-    /// An UPDATE of it. `remote` has what came, `merged` the row. `left`: hash of its key, which the UPDATE changes.
+    /// An UPDATE of it. `remote` has what came, `merged` the row.
     pub(super) fn update_displaced(
         &mut self,
         versions: &mut Versions,
-        (id, row): Found,
-        left: Option<Option<i64>>,
+        (id, row): &DisplacedRow,
     ) -> Result<Option<Conflict>, Report> {
         let kind = ConflictType::UpdateOriginDiffers;
-        let conflict = match self.replaces(versions, kind, id, &row)? {
+        let conflict = match self.replaces(versions, kind, *id, row)? {
             Ok(conflict) => conflict,
             Err(lost) => return Ok(lost),
         };
+        self.complete_from_merged();
+        let probe = self.target.inserts_fire_before();
+        self.store_over(versions, kind, probe, Some(conflict))
+    }
+
+    /// Puts into `remote` what did not come, from the row in `merged`.
+    pub(super) fn complete_from_merged(&mut self) {
         for number in self.mapping.columns.iter().filter_map(|column| column.number) {
             if self.mapping.present[number.index()] {
                 let value = self.target.remote.get(number);
                 self.target.merged.set(number, value);
             }
         }
+        self.complete();
+    }
+
+    /// The row in `merged`, which has all values, is the one that came.
+    pub(super) fn complete(&mut self) {
         self.target.remote_from_merged();
-        let probe = self.target.inserts_fire_before();
-        match left {
-            None => self.store_over(versions, kind, probe, Some(conflict)),
-            Some(hash) => {
-                self.removals.missed_hash(self.target, hash)?;
-                Ok(self.store(versions, kind, probe)?.or(conflict))
-            }
-        }
+        self.mapping.present.fill(true);
     }
 
     /// A DELETE of it, or an UPDATE that gives it another key, under which it is written by itself. `rule` decides.
     pub(super) fn remove_displaced(
         &mut self,
         versions: &mut Versions,
-        (id, row): Found,
+        (id, row): &DisplacedRow,
         rule: fn(&Known, &Version) -> Decision,
     ) -> Result<Option<Conflict>, Report> {
         let local = LocalVersion::from(row.version);
@@ -119,7 +124,7 @@ impl Row<'_> {
         if decision.write != Write::Delete {
             return Ok(conflict);
         }
-        catalog::delete(id)?;
+        catalog::delete(*id)?;
         self.removals.missed(self.target)?;
         if !self.mapping.deltas.is_empty() {
             // No dead row tells what it had.

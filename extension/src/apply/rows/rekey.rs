@@ -1,108 +1,181 @@
 //! An UPDATE that changes the key: a DELETE of the old key and an upsert of the new one, both of one version.
 //!
 //! # Invariants
-//! 1. As long as the new key is free, the row is updated in place: its triggers see an UPDATE.
+//! 1. A row that goes to a key which is free, and for which nothing was kept, is updated in place: its triggers see an UPDATE.
 //! 2. Otherwise both keys are decided for themselves, so that nodes end equal in whatever order changes of the two come.
-//! 3. What a superseded UPDATE lacks is taken from the row under the old key, if that goes.
+//! 3. What did not come is taken from the row under the old key, if that goes.
+//! 4. Whoever changes a visible old row meanwhile makes both keys be decided again.
 
 use super::Row;
-use super::out_of_sight::Hidden;
+use super::out_of_sight::{DisplacedRow, Hidden};
 use crate::apply::version::{LocalVersion, Versions};
 use crate::conflict::Conflict;
 use crate::error::Report;
 use crate::pg::heap::{Written, next_command};
 use crate::pg::search::Found;
-use spock_core::merge::{ConflictType, Known, Resolution, Values, Write, decide_old_key, decide_rekey};
+use spock_core::merge::{
+    Change, ConflictType, Known, Resolution, Values, Version, Write, decide_old_key, decide_rekey,
+};
 use spock_core::wire::row::{Datum, Tuple};
 
 impl Row<'_> {
-    /// Whether the key may be another one in `new` than in `old`: its bytes are.
-    pub(super) fn changes_key(&self, old: &Tuple<'_>, new: &Tuple<'_>) -> bool {
-        let Some(key) = &self.mapping.key else { return false };
-        self.mapping.columns.iter().zip(old.columns().zip(new.columns())).any(|(column, (old, new))| {
+    /// Whether the key is another one in `new` than in `old`, and not just written in another way.
+    pub(super) fn changes_key(&mut self, old: &Tuple<'_>, new: &Tuple<'_>) -> Result<bool, Report> {
+        let Some(key) = &self.mapping.key else { return Ok(false) };
+        let mut both = self.mapping.columns.iter().zip(old.columns().zip(new.columns()));
+        let differs = both.any(|(column, (old, new))| {
             column.number.is_some_and(|number| key.columns.contains(&number)) && new != Datum::Unchanged && old != new
-        })
+        });
+        if !differs {
+            return Ok(false);
+        }
+        self.read(old, false)?;
+        self.target.merged.start_from(&self.target.remote);
+        self.target.merged.finish();
+        self.read(new, false)?;
+        let same = self.target.merged_has_key_of_remote();
+        self.target.merged.clear();
+        Ok(!same)
     }
 
-    /// Applies it, if it is more than an UPDATE in place. `None`: it is not. Outer `None` is tried as any UPDATE.
-    #[allow(clippy::option_option, reason = "an UPDATE in place, done without a conflict, done with one")]
+    /// Applies it.
     pub(super) fn rekey(
         &mut self,
         versions: &mut Versions,
         (old, new): (&Tuple<'_>, &Tuple<'_>),
         superseded: bool,
-    ) -> Result<Option<Option<Conflict>>, Report> {
-        let partial = new.columns().any(|value| matches!(value, Datum::Unchanged));
-        if partial && !superseded {
-            // What is missing is in the old row: only an UPDATE in place has it.
-            return Ok(None);
-        }
-        let values = if partial { Values::Superseded } else { Values::Whole };
+    ) -> Result<Option<Conflict>, Report> {
+        let values = what_came(new, superseded);
         loop {
+            let before = self.removals.state(self.target.table().id().get());
+            self.mapping.deltas.forget();
             self.read(new, true)?;
             let kept = self.has_kept()?;
             let (new_key, _) = self.known_now(versions)?;
             self.read(old, false)?;
-            let (old_key, row) = self.known_now(versions)?;
+            let (old_key, here) = self.known_now(versions)?;
             let (gone, there) = decide_rekey(&old_key, &new_key, values, &versions.remote());
-            let free = new_key.row.is_none() && there.write == Write::Insert && !kept;
-            let row = row.filter(|_| gone.write == Write::Delete);
-            if free && row.is_some() {
-                return Ok(None);
+            if there.write == Write::Park {
+                self.read(new, false)?;
+                return Ok(Some(left_out(&old_key, &here, &versions.remote())));
             }
-            let gone = match row {
-                Some(local) if partial => {
+            let free = new_key.row.is_none() && there.write == Write::Insert && !kept;
+            let row = match here {
+                _ if gone.write != Write::Delete => None,
+                Here::Visible(local) => {
                     self.read(new, false)?;
                     self.merge()?;
-                    self.target.remote_from_merged();
-                    if self.target.delete() != Written::Done {
+                    let written = if free { self.target.update() } else { Written::Duplicate };
+                    match written {
+                        Written::Changed => continue,
+                        Written::Done => {
+                            self.removals.deleted(self.target);
+                            self.complete();
+                            self.check_crossed(versions, Change::Update(Values::Whole), before, true)?;
+                            return Ok(Conflict::reported(gone.report, Some(local)));
+                        }
+                        Written::Duplicate => {}
+                    }
+                    self.complete();
+                    // A duplicate in another index: the old row has gone.
+                    if !free && self.target.delete() != Written::Done {
                         continue;
                     }
                     self.removals.deleted(self.target);
-                    next_command();
-                    Conflict::reported(gone.report, Some(local))
+                    Some(Conflict::reported(gone.report, Some(local)))
                 }
-                _ => {
+                Here::Displaced(found) => {
+                    let gone = self.remove_displaced(versions, &found, decide_old_key)?;
+                    self.read(new, false)?;
+                    self.complete_from_merged();
+                    Some(gone)
+                }
+                Here::Nowhere => None,
+            };
+            return match row {
+                Some(gone) => {
+                    next_command();
+                    self.arrive(versions, Values::Whole, !free, gone)
+                }
+                None => {
                     let gone = self.remove(versions, decide_old_key)?;
                     next_command();
                     self.read(new, true)?;
-                    gone
+                    self.arrive(versions, values, !free, gone)
                 }
             };
-            self.mapping.deltas.read_first(&self.target.remote);
-            if partial && row.is_none() {
-                return Ok(Some(self.superseded_there(versions)?.or(gone)));
-            }
-            self.first_value(versions)?;
-            let probe = self.target.inserts_fire_before() || !free;
-            let stored = self.store(versions, ConflictType::UpdateOriginDiffers, probe)?;
-            if stored.is_none() {
-                // Whatever the look for the new key left there is not the row that `gone` is about.
-                self.target.local.clear();
-            }
-            return Ok(Some(stored.or(gone)));
         }
     }
 
-    /// What is known of the key in `remote` now, and the version of its visible row, which is in `local` then.
-    fn known_now(&mut self, versions: &mut Versions) -> Result<(Known, Option<LocalVersion>), Report> {
+    /// The first half of one that moves a row out of this table: its old key. For UPDATEs between partitions that only we have.
+    pub fn leave(&mut self, versions: &mut Versions, old: &Tuple<'_>) -> Result<Option<Conflict>, Report> {
+        self.target.next_row();
+        self.mapping.deltas.forget();
+        self.read(old, false)?;
+        self.remove(versions, decide_old_key)
+    }
+
+    /// The second half: its new key.
+    pub fn enter(&mut self, versions: &mut Versions, new: &Tuple<'_>) -> Result<Option<Conflict>, Report> {
+        self.target.next_row();
+        self.removals.additions = 0;
+        self.read(new, true)?;
+        let done = self.arrive(versions, what_came(new, true), false, None)?;
+        self.overflowed(versions)?;
+        Ok(done)
+    }
+
+    /// The new key, of the row in `remote`. `gone`: how the old one ended.
+    fn arrive(
+        &mut self,
+        versions: &mut Versions,
+        values: Values,
+        probe: bool,
+        gone: Option<Conflict>,
+    ) -> Result<Option<Conflict>, Report> {
+        self.mapping.deltas.read_first(&self.target.remote);
+        let stored = match values {
+            Values::Whole => {
+                self.first_value(versions)?;
+                let probe = probe || self.target.inserts_fire_before();
+                self.store(versions, ConflictType::UpdateOriginDiffers, probe)?
+            }
+            Values::Superseded | Values::Partial => self.partly_there(versions)?,
+        };
+        if stored.is_none() {
+            // Whatever the look for the new key left there is not the row that `gone` is about.
+            self.target.local.clear();
+        }
+        Ok(stored.or(gone))
+    }
+
+    /// What is known of the key in `remote` now. A visible row is in `local` then, a displaced one in `merged`.
+    fn known_now(&mut self, versions: &mut Versions) -> Result<(Known, Here), Report> {
         loop {
             if self.find() == Found::Row {
                 let local = self.local_version(versions)?;
-                return Ok((self.known_of(versions, local), Some(local)));
+                return Ok((self.known_of(versions, local), Here::Visible(local)));
             }
             match self.displaced(versions)? {
-                Hidden::Nothing => return Ok((self.known(versions)?, None)),
-                Hidden::Row((_, row)) => return Ok((self.known_of(versions, row.version.into()), None)),
+                Hidden::Nothing => return Ok((self.known(versions)?, Here::Nowhere)),
+                Hidden::Row(found) => {
+                    let known = self.known_of(versions, found.1.version.into());
+                    return Ok((known, Here::Displaced(found)));
+                }
                 Hidden::Back => {}
             }
         }
     }
 
-    /// The new key of a superseded UPDATE, which `remote` holds: what came goes over a row, and nothing is made of it alone.
-    fn superseded_there(&mut self, versions: &mut Versions) -> Result<Option<Conflict>, Report> {
+    /// The new key of an UPDATE that is not whole: what came, which is in `remote`, goes over a row, and nothing is made of it alone.
+    fn partly_there(&mut self, versions: &mut Versions) -> Result<Option<Conflict>, Report> {
         loop {
             if self.find() == Found::Missing {
+                match self.displaced(versions)? {
+                    Hidden::Row(found) => return self.update_displaced(versions, &found),
+                    Hidden::Back => continue,
+                    Hidden::Nothing => {}
+                }
                 self.keep_superseded(versions)?;
                 self.target.local.clear();
                 return Ok(Some(Conflict::without_local(ConflictType::UpdateMissing, Resolution::Skip)));
@@ -112,4 +185,33 @@ impl Row<'_> {
             }
         }
     }
+}
+
+fn what_came(new: &Tuple<'_>, superseded: bool) -> Values {
+    match (new.columns().any(|value| matches!(value, Datum::Unchanged)), superseded) {
+        (false, _) => Values::Whole,
+        (true, true) => Values::Superseded,
+        (true, false) => Values::Partial,
+    }
+}
+
+/// What a C provider left out is not known to come, so the change does not wait, but is written down as any other conflict.
+fn left_out(old_key: &Known, here: &Here, version: &Version) -> Conflict {
+    let report = decide_old_key(old_key, version).report;
+    match (report, here) {
+        (Some((kind, Resolution::KeepLocal)), Here::Visible(local)) => {
+            Conflict { kind, outcome: Resolution::KeepLocal, local: Some(*local) }
+        }
+        _ => Conflict::without_local(ConflictType::UpdateMissing, Resolution::Skip),
+    }
+}
+
+/// Where the row of a key is.
+enum Here {
+    /// In the table, of this version.
+    Visible(LocalVersion),
+    /// Displaced.
+    Displaced(DisplacedRow),
+    /// There is none.
+    Nowhere,
 }

@@ -2,6 +2,7 @@
 
 use super::{BASES, all_hold, in_both_orders, recorded, recording, three};
 use spock_mesh::Mesh;
+use spock_mesh::story::must;
 
 #[test]
 fn d0_the_later_of_two_updates_or_inserts_wins_in_every_order() {
@@ -117,6 +118,42 @@ fn d13_keys_that_are_changed_while_others_write_them_end_equal() {
              update_origin_differs apply_remote, update_origin_differs keep_local",
         ],
     );
+}
+
+#[test]
+fn d13_a_row_that_is_changed_here_while_its_key_changes_stays_beside_the_new_one() {
+    let mesh = recording(["n1", "n2"]).with_table("t (id int primary key, v text)");
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    n1.sql("insert into t values (1, 'old')");
+    mesh.settle();
+    let mut session = must(n2.connect("postgres"));
+    assert!(session.run("begin; update t set v = 'later' where id = 1").is_ok());
+    n1.sql("update t set id = 2 where id = 1");
+    n2.comes_to_read("select count(*) from pg_locks where not granted and locktype = 'transactionid'", "1");
+    assert!(session.run("commit").is_ok());
+    mesh.settle();
+    all_hold(&mesh, "1later 2old");
+}
+
+#[test]
+fn d13_a_changed_key_moves_a_row_between_partitions_as_within_a_table() {
+    let mesh = recording(["n1", "n2", "n3"]).with_table("t (id int primary key, v text)");
+    let (n1, n2, n3) = (mesh.node("n1"), mesh.node("n2"), mesh.node("n3"));
+    n3.sql(
+        "begin; set local spock.enable_ddl_replication = off; drop table t cascade;
+         create table t (id int primary key, v text) partition by range (id);
+         create table t_low partition of t for values from (0) to (100);
+         create table t_high partition of t for values from (100) to (200); commit",
+    );
+    n1.sql("insert into t values (10, 'old'), (11, 'old'), (20, 'old'), (21, 'old')");
+    mesh.settle();
+    in_both_orders(&mesh, |_, base| {
+        n1.sql(&format!("update t set id = {base} + 100 where id = {base}"));
+        n2.sql(&format!("update t set v = 'b' where id in ({base}, {base} + 1)"));
+        n1.sql(&format!("update t set id = {base} + 101, v = 'a' where id = {base} + 1"));
+    });
+    mesh.every_node_reads("select string_agg(id || v, ' ' order by id) from t", "10b 20b 110old 111a 120old 121a");
+    n3.reads("select distinct tableoid::regclass from t where id > 100", "t_high");
 }
 
 #[test]

@@ -179,3 +179,33 @@ fn d9_rows_without_a_time_are_older_than_what_comes() {
     let updates = "update_origin_differs apply_remote, update_origin_differs keep_local";
     recorded(&mesh, [updates, updates, &format!("delete_origin_differs apply_remote, {updates}")]);
 }
+
+/// Row 1 is displaced for row 10. Which of them is newer must be known when the server has forgotten when they were written.
+#[test]
+fn d12_a_row_whose_time_is_forgotten_keeps_its_value() {
+    let mesh = Mesh::of(["n1", "n2"])
+        .with_table("t (id int primary key, v text unique)")
+        .with_table("other (n int primary key)");
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    mesh.isolate();
+    n1.sql("insert into t values (3, 'z')").sql("insert into t values (1, 'x')");
+    n2.sql("insert into t values (30, 'z')").sql("insert into t values (10, 'x'); insert into other values (1)");
+    mesh.reunite();
+    let shown = "select string_agg(id || v, ' ' order by id) from t";
+    mesh.every_node_reads(shown, "10x 30z");
+    let written = n2.query_one("select pg_xact_commit_timestamp(xmin) from t where id = 10");
+    many_transactions(n1);
+    forget_times(n1);
+    n1.reads(&format!("select count(*) from spock.holder_version where version_time = '{written}'"), "1");
+    // Displaced rows are tried again newest first: row 1 before row 3.
+    n1.sql("delete from t where id = 30");
+    for node in mesh.nodes() {
+        node.comes_to_read(shown, "3z 10x");
+    }
+    n2.sql("delete from t where id = 10");
+    for node in mesh.nodes() {
+        node.comes_to_read(shown, "1x 3z");
+        node.comes_to_read("select count(*) from spock.holder_version", "0");
+    }
+    mesh.same_everywhere("t");
+}
