@@ -49,6 +49,13 @@ impl<A> Rest<A> {
         self.left.as_ref().filter(|(removed, _)| !anew(*removed)).map(|(_, sum)| sum)
     }
 
+    /// What a change of that version takes along which brings the row back, if no row can be made of it yet: all of this may be let go
+    /// before the row comes. Later additions stay by themselves.
+    pub fn taken_by(&self, version: &Version) -> impl Iterator<Item = &A> {
+        let kept = self.kept.iter().filter(move |kept| kept.version <= *version);
+        self.left_over().into_iter().chain(kept.map(|kept| &kept.amount))
+    }
+
     /// What the counter is the sum of.
     pub fn parts(&self) -> impl Iterator<Item = &A> {
         self.left_over().into_iter().chain(self.kept.iter().map(|kept| &kept.amount))
@@ -86,6 +93,15 @@ mod tests {
         for (name, left, kept, want) in cases {
             assert_eq!(sum(&Rest { left, kept }), want, "{name}");
         }
+    }
+
+    #[test]
+    fn who_brings_the_row_back_takes_along_what_is_older() {
+        let kept = |time, amount| Kept { version: at(time), first: false, amount };
+        let rest = Rest { left: Some((at(5), 10)), kept: vec![kept(3, 4), kept(6, 1), kept(8, 2)] };
+        assert_eq!(rest.taken_by(&at(7)).copied().collect::<Vec<i16>>(), [10, 4, 1]);
+        let gone = Rest { left: None, ..rest };
+        assert_eq!(gone.taken_by(&at(7)).copied().collect::<Vec<i16>>(), [4, 1], "the removed row was never here");
     }
 
     proptest! {

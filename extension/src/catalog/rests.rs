@@ -1,5 +1,5 @@
-//! `spock.counter_rest`: what is left of columns that count of rows that were removed or have not come yet, see `spock_core::merge::rest`. When and where a change
-//! was made is in the commit data of the transaction that wrote the row.
+//! `spock.counter_rest`: what is left of columns that count of rows that were removed or have not come yet, see
+//! `spock_core::merge::rest`. When and where a change was made is in the commit data of the transaction that wrote the row.
 
 use super::query::{execute, select};
 use crate::error::Report;
@@ -44,6 +44,15 @@ pub fn used(place: Place) -> Result<(), Report> {
     let sql =
         "DELETE FROM spock.counter_rest WHERE relation = $1::int8::oid AND key_hash = $2 AND row_values IS NOT NULL";
     execute(sql, &[i64::from(place.table).into(), place.hash.into()]).map(drop)
+}
+
+/// What `xid` kept of the key is kept with a later change now.
+pub fn taken(place: Place, xid: u32) -> Result<(), Report> {
+    let sql = "DELETE FROM spock.counter_rest WHERE relation = $1::int8::oid AND key_hash = $2 AND removed_by = $3
+        AND written_by::text::numeric % 4294967296 = $4 AND row_values IS NOT NULL";
+    let args =
+        [i64::from(place.table).into(), place.hash.into(), i64::from(place.removed_by).into(), i64::from(xid).into()];
+    execute(sql, &args).map(drop)
 }
 
 /// An UPDATE has brought the row back.

@@ -383,9 +383,10 @@ impl Replica {
                 let mut amount = 0.plus_difference_around(&arriving.old_counter, &arriving.row.counter).0;
                 let rest = self.table.rests.entry(key).or_default();
                 let back = decision.counters == Counters::Restore;
-                if let Some(left) = rest.left_over().copied().filter(|_| back) {
+                if back {
                     // The removal may be let go before the row comes.
-                    amount = amount.plus_difference_around(&0, &left).0;
+                    amount = rest.taken_by(&version).fold(amount, |sum, part| sum.plus_difference_around(&0, part).0);
+                    rest.kept.retain(|kept| kept.version > version);
                 }
                 rest.kept.push(Kept { version, first: first || back, amount });
             }

@@ -116,15 +116,30 @@ impl Row<'_> {
         if !decision.rest {
             return Ok(());
         }
-        let (_, rest) = self.rest(versions)?;
         let back = decision.counters == Counters::Restore && !self.mapping.deltas.is_first();
-        if let Some(left) = rest.left_over().filter(|_| back) {
-            // The removal may be let go before the row comes: what the row had is kept with it.
-            self.target.start_merged(left);
+        if back {
+            self.take_along(versions)?;
+        }
+        self.keep_rest(versions, back)
+    }
+
+    /// The removal may be let go before the row comes: what is left of it, and what was kept before, becomes a part of the change.
+    fn take_along(&mut self, versions: &mut Versions) -> Result<(), Report> {
+        let (place, rest) = self.rest(versions)?;
+        let version = versions.remote();
+        for part in rest.taken_by(&version) {
+            self.target.start_merged(part);
             self.target.merged.finish();
             self.mapping.deltas.add_to_change(&self.target.merged, self.remote)?;
         }
-        self.keep_rest(versions, back)
+        let Some(place) = place else { return Ok(()) };
+        for entry in rests::of_key(place.table, place.hash)? {
+            let taken = entry.amounts.is_some() && entry.removed_by == place.removed_by;
+            if taken && versions.of_writer(entry.xid) <= version {
+                rests::taken(place, entry.xid)?;
+            }
+        }
+        Ok(())
     }
 
     /// Where what is added to the key in `remote`, which has no row, is kept, and the removed row. Without a hash there is no place.
