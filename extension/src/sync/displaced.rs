@@ -90,7 +90,10 @@ fn receive(session: &mut SnapshotSession, name: &TableName, of_table: &str, colu
 
 /// Out of the temporary table, which goes.
 fn write(table: u32, unsettled: Unsettled) -> Result<(), Report> {
-    let older = time_expression(COPIED_AT_US - 1);
+    let copied = time_expression(COPIED_AT_US);
+    // Among each other they stay in their order.
+    let older =
+        format!("({copied} - dense_rank() OVER (ORDER BY s.version_time DESC) * '1 microsecond'::pg_catalog.interval)");
     let time = match unsettled {
         Unsettled::Since(since) => {
             format!(
