@@ -164,7 +164,8 @@ fn forget_marks() {
         catalog::forget_holders().or_raise();
         displaced::unmark(|table| entries.iter().any(|entry| entry.table == table));
     }
-    drop(lock);
+    // Who writes while this is not committed would see what is being deleted.
+    lock.until_commit();
     txn.commit();
 }
 

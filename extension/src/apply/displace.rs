@@ -272,10 +272,11 @@ fn keep_holder(target: &Target, versions: &Versions, local: LocalVersion) -> Res
 /// in `local`.
 pub fn put_aside(target: &mut Target, versions: &Versions, met: &Met) -> Result<(), Report> {
     session::assign_xid();
-    keep_holder(target, versions, met.local)?;
     let image = RowImage::of(&target.remote, target.table());
     let version = kept(&versions.remote(), session::current_xid());
-    keep(target.table().id().get(), target.key_hash(), Displaced { version, image }, &met.index)
+    keep(target.table().id().get(), target.key_hash(), Displaced { version, image }, &met.index)?;
+    // Afterwards: as long as nothing of the table is displaced, versions of holders are forgotten.
+    keep_holder(target, versions, met.local)
 }
 
 fn keep(table: u32, hash: Option<i64>, row: Displaced, index: &str) -> Result<(), Report> {

@@ -45,6 +45,8 @@ pub struct Versions {
     latest: PgTime,
     /// The transaction asked for last.
     last: Option<(u32, LocalVersion)>,
+    /// The same of rows of tables with columns that count.
+    last_counted: Option<(u32, LocalVersion)>,
     /// Parts of the open transaction, and the versions that their rows keep.
     parts: BTreeMap<u32, LocalVersion>,
 }
@@ -56,7 +58,16 @@ impl Versions {
         let tiebreakers = nodes.iter().map(|node| (node.id, node.tiebreaker)).collect();
         let remote = Version { time: None, tiebreaker: Tiebreaker::of_node(provider), origin: provider };
         let latest = PgTime::from_micros(i64::MIN);
-        Self { local: local.id, tiebreakers, remote, transaction: remote, latest, last: None, parts: BTreeMap::new() }
+        Self {
+            local: local.id,
+            tiebreakers,
+            remote,
+            transaction: remote,
+            latest,
+            last: None,
+            last_counted: None,
+            parts: BTreeMap::new(),
+        }
     }
 
     /// Whether the catalog was asked about `node` already.
@@ -79,7 +90,7 @@ impl Versions {
         self.remote = self.version(Some(time), origin);
         self.transaction = self.remote;
         self.latest = time;
-        self.last = None;
+        (self.last, self.last_counted) = (None, None);
         self.parts.clear();
     }
 
@@ -115,10 +126,17 @@ impl Versions {
         if features().subtransaction_commit_ts || self.parts.contains_key(&xid) {
             return Ok(version);
         }
-        Ok(match deltas::version_of(full_id(xid))? {
+        if let Some((last, version)) = self.last_counted
+            && last == xid
+        {
+            return Ok(version);
+        }
+        let version = match deltas::version_of(full_id(xid))? {
             Some((time, origin)) => LocalVersion::Known { xid, time, origin: self.node_of(origin) },
             None => version,
-        })
+        };
+        self.last_counted = Some((xid, version));
+        Ok(version)
     }
 
     fn node_of(&self, origin: u16) -> NodeId {

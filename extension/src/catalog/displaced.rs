@@ -180,5 +180,6 @@ pub fn delete(id: i64) -> Result<bool, Report> {
 
 /// Nothing of that table is displaced any more.
 pub fn delete_of(table: u32) -> Result<usize, Report> {
+    execute("DELETE FROM spock.holder_version WHERE relation = $1::oid", &[oid(table)])?;
     execute("DELETE FROM spock.displaced_row WHERE relation = $1::oid", &[oid(table)])
 }

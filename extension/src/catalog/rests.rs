@@ -46,13 +46,13 @@ pub fn used(place: Place) -> Result<(), Report> {
     execute(sql, &[i64::from(place.table).into(), place.hash.into()]).map(drop)
 }
 
-/// What `xid` kept of the key is kept with a later change now.
-pub fn taken(place: Place, xid: u32) -> Result<(), Report> {
+/// What `xid` kept of the key is kept with a later change now. False: somebody else has taken it.
+pub fn take(place: Place, xid: u32) -> Result<bool, Report> {
     let sql = "DELETE FROM spock.counter_rest WHERE relation = $1::int8::oid AND key_hash = $2 AND removed_by = $3
         AND written_by::text::numeric % 4294967296 = $4 AND row_values IS NOT NULL";
     let args =
         [i64::from(place.table).into(), place.hash.into(), i64::from(place.removed_by).into(), i64::from(xid).into()];
-    execute(sql, &args).map(drop)
+    Ok(execute(sql, &args)? > 0)
 }
 
 /// An UPDATE has brought the row back.

@@ -24,6 +24,11 @@ impl TryLock {
     pub fn is_held(&self) -> bool {
         self.0.is_some()
     }
+
+    /// It ends with the transaction.
+    pub fn until_commit(mut self) {
+        self.0 = None;
+    }
 }
 
 impl Drop for TryLock {

@@ -160,7 +160,8 @@ impl Slot {
             let natts = usize::try_from((*slot.tts_tupleDescriptor).natts).unwrap_or(0);
             for at in 0..natts {
                 let attribute = &*super::compat::executor::attribute(slot.tts_tupleDescriptor, at);
-                if !*slot.tts_isnull.add(at) && !attribute.attisdropped {
+                // Dropped columns too: rows of before have values of them.
+                if !*slot.tts_isnull.add(at) {
                     let value = slot.tts_values.add(at);
                     *value = pg_sys::datumCopy(*value, attribute.attbyval, i32::from(attribute.attlen));
                 }

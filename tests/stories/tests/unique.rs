@@ -27,6 +27,31 @@ fn ends(mesh: &Mesh, shown: &str, displaced: &str) {
     mesh.same_everywhere("t");
 }
 
+/// Rows from before have a value of the column that is gone.
+#[test]
+fn d12_a_changed_key_displaces_whoever_has_its_other_value() {
+    let mesh =
+        Mesh::of(["n1", "n2"]).with_table("t (id int primary key, u int unique, w int unique, gone text, v text)");
+    let (n1, n2) = (mesh.node("n1"), mesh.node("n2"));
+    n1.sql("insert into t values (1, 1, null, repeat('x', 1000), 'a')");
+    mesh.settle();
+    mesh.everywhere("begin; set local spock.enable_ddl_replication = off; alter table t drop column gone; commit");
+    mesh.isolate();
+    n2.sql("insert into t values (9, 7, null, 'b')");
+    n1.sql("update t set id = 5, u = 7 where id = 1");
+    mesh.reunite();
+    for node in mesh.nodes() {
+        node.comes_to_read(SHOWN, "5a");
+        node.reads("select string_agg(row_values[1], ' ') from spock.displaced_row", "9");
+        node.reads("select u, v from t", "7|a");
+    }
+    n1.sql("update t set u = 8");
+    for node in mesh.nodes() {
+        node.comes_to_read(SHOWN, "5a,9b");
+    }
+    mesh.same_everywhere("t");
+}
+
 #[test]
 fn d12_the_later_insert_of_one_value_is_seen_and_the_earlier_one_comes_back_when_it_is_free() {
     let mesh = three();

@@ -2,7 +2,7 @@
 //! to a row that was removed later, or has not come yet and cannot be made of the change, is kept in `spock.counter_rest`: until the
 //! row comes, or nothing older can.
 
-use super::{Row, change_of};
+use super::{Row, change_of, removed_meanwhile};
 use crate::apply::removals::Newest;
 use crate::apply::version::{LocalVersion, Versions};
 use crate::catalog::deltas as catalog;
@@ -17,6 +17,16 @@ use crate::pg::search::Found;
 use spock_core::merge::rest::{Kept, Rest};
 use spock_core::merge::{Change, ConflictType, Counters, Known, Resolution, Values, Version, Write, decide};
 use spock_core::wire::row::Tuple;
+use std::collections::BTreeSet;
+
+/// What is left of the counters of a key without a row.
+struct Left {
+    /// Where it is kept. `None`: nothing can be.
+    place: Option<Place>,
+    rest: Rest<RowImage>,
+    /// The transactions that kept it.
+    writers: BTreeSet<u32>,
+}
 
 impl Row<'_> {
     /// Version of the row in `local`.
@@ -71,7 +81,7 @@ impl Row<'_> {
         if decision.write != Write::Insert || !(counts_on || others) {
             return Ok(());
         }
-        let (place, rest) = self.rest(versions)?;
+        let Left { place, rest, .. } = self.rest(versions)?;
         if counts_on {
             self.count_on(&rest)?;
         }
@@ -125,7 +135,7 @@ impl Row<'_> {
 
     /// The removal may be let go before the row comes: what is left of it, and what was kept before, becomes a part of the change.
     fn take_along(&mut self, versions: &mut Versions) -> Result<(), Report> {
-        let (place, rest) = self.rest(versions)?;
+        let Left { place, rest, writers } = self.rest(versions)?;
         let version = versions.remote();
         for part in rest.taken_by(&version) {
             self.target.start_merged(part);
@@ -133,10 +143,9 @@ impl Row<'_> {
             self.mapping.deltas.add_to_change(&self.target.merged, self.remote)?;
         }
         let Some(place) = place else { return Ok(()) };
-        for entry in rests::of_key(place.table, place.hash)? {
-            let taken = entry.amounts.is_some() && entry.removed_by == place.removed_by;
-            if taken && versions.of_writer(entry.xid) <= version {
-                rests::taken(place, entry.xid)?;
+        for xid in writers.into_iter().filter(|xid| versions.of_writer(*xid) <= version) {
+            if !rests::take(place, xid)? {
+                return Err(removed_meanwhile());
             }
         }
         Ok(())
@@ -152,11 +161,14 @@ impl Row<'_> {
         Ok((self.target.key_hash().map(|hash| Place { table, hash, removed_by }), removed))
     }
 
-    /// What is left of the counters of the key in `remote`, which has no row. Without a place nothing can be kept.
-    fn rest(&mut self, versions: &mut Versions) -> Result<(Option<Place>, Rest<RowImage>), Report> {
+    /// What is left of the counters of the key in `remote`, which has no row.
+    fn rest(&mut self, versions: &mut Versions) -> Result<Left, Report> {
         let (place, removed) = self.place(versions)?;
         let left = removed.map(|(xid, image)| (versions.of_writer(xid), image));
-        let Some(place) = place else { return Ok((None, Rest { left, kept: Vec::new() })) };
+        let mut writers = BTreeSet::new();
+        let Some(place) = place else {
+            return Ok(Left { place: None, rest: Rest { left, kept: Vec::new() }, writers });
+        };
         let (hash, removed_by) = (place.hash, place.removed_by);
         let mut kept = Vec::new();
         if self.removals.is_written(place.table) {
@@ -164,10 +176,11 @@ impl Row<'_> {
             self.removals.additions = entries.iter().filter(|entry| entry.amounts.is_some()).count();
             for entry in entries {
                 let Some(amount) = entry.amounts.filter(|_| entry.removed_by == removed_by) else { continue };
+                writers.insert(entry.xid);
                 kept.push(Kept { version: versions.of_writer(entry.xid), first: entry.first, amount });
             }
         }
-        Ok((Some(place), Rest { left, kept }))
+        Ok(Left { place: Some(place), rest: Rest { left, kept }, writers })
     }
 
     /// What the change adds is kept for the case that the row with the key in `remote` comes, or comes back.

@@ -95,7 +95,8 @@ impl Row<'_> {
             return match row {
                 Some(gone) => {
                     next_command();
-                    self.arrive(versions, Values::Whole, !free, gone)
+                    // Either the new key is not free, or another unique value was not.
+                    self.arrive(versions, Values::Whole, true, gone)
                 }
                 None => {
                     let gone = self.remove(versions, decide_old_key)?;
@@ -170,7 +171,8 @@ impl Row<'_> {
     /// The new key of an UPDATE that is not whole: what came, which is in `remote`, goes over a row, and nothing is made of it alone.
     fn partly_there(&mut self, versions: &mut Versions) -> Result<Option<Conflict>, Report> {
         loop {
-            if self.find() == Found::Missing {
+            // Without a key nothing but the whole row tells which it is.
+            if self.mapping.key.is_none() || self.find() == Found::Missing {
                 match self.displaced(versions)? {
                     Hidden::Row(found) => return self.update_displaced(versions, &found),
                     Hidden::Back => continue,
