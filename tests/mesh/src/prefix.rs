@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::account::Account;
@@ -141,6 +142,9 @@ fn parse_version(said: &str) -> Option<(Major, String)> {
 
 /// A copy of an installation that everybody may read, made once per content (paths, sizes and times of its files).
 fn mirror(root: &Path) -> Result<PathBuf, MeshError> {
+    /// Tests of one process are threads: what is made beside is named after the process.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _one = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut hasher = DefaultHasher::new();
     root.hash(&mut hasher);
     let family = format!("spock-prefix-{:08x}-", hasher.finish() >> 32);
