@@ -493,6 +493,11 @@ fn wait_replicating(node: &Node, name: &str, deadline: Deadline) -> Result<(), M
     })
 }
 
+/// What a person would just run again: the server goes or comes, the connection broke, or it was the victim of a deadlock.
+fn passes(code: &str) -> bool {
+    code.starts_with("57P") || code.starts_with("08") || code == "40P01"
+}
+
 /// Runs statements on a node that may be recovering: tries again while there is no connection. What an attempt made whose
 /// answer was lost is there already: 42710.
 pub fn persist(node: &Node, sql: &str) -> Result<Rows, MeshError> {
@@ -500,9 +505,7 @@ pub fn persist(node: &Node, sql: &str) -> Result<Rows, MeshError> {
     wait_until(Deadline::in_seconds(PERSIST_LIMIT_S), &format!("{} to run: {sql}", node.name()), || {
         match node.execute(sql) {
             Ok(rows) => Ok(Probe::Ready(rows)),
-            Err(MeshError::Sql { error, .. }) if error.code.starts_with("57P") || error.code.starts_with("08") => {
-                Ok(Probe::NotYet(error.to_string()))
-            }
+            Err(MeshError::Sql { error, .. }) if passes(&error.code) => Ok(Probe::NotYet(error.to_string())),
             Err(MeshError::Connection { why, .. }) => {
                 lost = true;
                 Ok(Probe::NotYet(why))
