@@ -43,8 +43,8 @@ pub trait Holders {
 pub enum Placed {
     /// It is written now, with this version.
     Written(Version),
-    /// It was displaced, and has this version. A holder of unknown time keeps its value against it: such a time is known no more, so
-    /// the holder has been there for long, and the row was displaced for it.
+    /// It was displaced, and has this version. A holder of unknown time keeps its value against it: most likely the row was displaced
+    /// for it. Who places rows writes versions of holders down, so that this is the exception.
     Again(Version),
 }
 
